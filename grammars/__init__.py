@@ -1,0 +1,1 @@
+"""The grammar texts, as files, installed as `hermes_agent.grammars`."""

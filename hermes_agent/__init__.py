@@ -1,0 +1,1 @@
+"""Trustworthy tools and structured output for open-weight models that speak the Hermes format."""

@@ -1,0 +1,128 @@
+"""The one tree of errors.
+
+    HermesError
+    ├── ConfigurationError        wrong before anything ran
+    │   ├── ToolDefinitionError   a function or schema that cannot be a tool
+    │   ├── OutputTypeError       a type that cannot be an output
+    │   └── GrammarError          a turn that no text can satisfy, or that no engine compiles
+    ├── ModelError                the model could not write
+    │   ├── ModelUnavailableError not installed, not cached, not reachable, not known
+    │   ├── ContextLengthError    the prompt does not fit the model's context window
+    │   └── GuaranteeError        ``constrain="strict"`` asked for more than the model can enforce
+    └── RunError                  the run ended without an answer
+        ├── InvalidTurnError      the model kept writing turns that cannot be read
+        ├── InvalidOutputError    the answer kept failing validation
+        ├── ToolFailedError       a tool raised, and the agent was told to let it
+        └── LimitExceededError    a step, call, token or time limit was reached
+
+Every error carries ``messages`` (the conversation so far), ``raw`` (the text that broke, as the model or
+the user wrote it), ``attempts`` (every raw turn that was rejected) and ``hint`` (what to do next).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hermes_agent.messages import Message
+
+__all__ = [
+    "ConfigurationError",
+    "ContextLengthError",
+    "GrammarError",
+    "GuaranteeError",
+    "HermesError",
+    "InvalidOutputError",
+    "InvalidTurnError",
+    "LimitExceededError",
+    "ModelError",
+    "ModelUnavailableError",
+    "OutputTypeError",
+    "RunError",
+    "ToolDefinitionError",
+    "ToolFailedError",
+]
+
+
+class HermesError(Exception):
+    """Root of every error this package raises on purpose.
+
+    Args:
+        message: What went wrong, with the offending value printed by ``repr``.
+        hint: What to do next, as one sentence.
+        raw: The text that could not be used, exactly as received; empty when there is none.
+        messages: The conversation up to the error; empty when no run was under way.
+        attempts: Every raw turn of the model that was rejected, oldest first.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        raw: str = "",
+        messages: Sequence[Message] = (),
+        attempts: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.raw = raw
+        self.messages: Sequence[Message] = messages
+        self.attempts: tuple[str, ...] = tuple(attempts)
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+
+
+class ConfigurationError(HermesError):
+    """Something is wrong before anything ran: an argument, a name, a combination."""
+
+
+class ToolDefinitionError(ConfigurationError):
+    """A function or a schema cannot be a tool; the message says why."""
+
+
+class OutputTypeError(ConfigurationError):
+    """A type cannot be the output of a run; the message says why."""
+
+
+class GrammarError(ConfigurationError):
+    """No text can satisfy the turn that was asked for, or the engine refuses its grammar."""
+
+
+class ModelError(HermesError):
+    """The model could not write."""
+
+
+class ModelUnavailableError(ModelError):
+    """The model is not installed, not cached, not reachable or not known."""
+
+
+class ContextLengthError(ModelError):
+    """The prompt, in tokens, leaves no room in the model's context window."""
+
+
+class GuaranteeError(ModelError):
+    """``constrain="strict"`` was asked of a model that cannot enforce the turn grammar."""
+
+
+class RunError(HermesError):
+    """The run ended without an answer; ``messages`` holds everything up to there."""
+
+
+class InvalidTurnError(RunError):
+    """The model wrote turns that cannot be read, more often than the limits allow."""
+
+
+class InvalidOutputError(RunError):
+    """The answer failed validation more often than the limits allow."""
+
+
+class ToolFailedError(RunError):
+    """A tool raised, and ``on_tool_error="raise"`` was asked for; ``__cause__`` is what it raised."""
+
+
+class LimitExceededError(RunError):
+    """A step, tool call, token or time limit was reached."""

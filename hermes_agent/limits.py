@@ -1,0 +1,73 @@
+"""What a run may cost, and what it did cost: two frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hermes_agent.errors import ConfigurationError
+
+__all__ = ["Limits", "Usage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and rounds used; values add up with ``+``.
+
+    Attributes:
+        input_tokens: Tokens of every prompt, summed over the turns, whether prefilled or reused.
+        output_tokens: Tokens the model wrote, thinking included.
+        steps: Model turns.
+        tool_calls: Tool calls that were run.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    steps: int = 0
+    tool_calls: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.steps + other.steps,
+            self.tool_calls + other.tool_calls,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one run. ``None`` lifts a bound.
+
+    Attributes:
+        steps: Model turns, corrections included.
+        tool_calls: Tool calls over the whole run.
+        output_tokens: Tokens the model may write over the whole run.
+        turn_tokens: Tokens the model may write in one turn.
+        seconds: Wall clock of the whole run.
+        tool_seconds: Wall clock of one tool call, unless the tool sets its own.
+        corrections: How many unreadable turns, invalid calls or invalid answers *in a row* go back to
+            the model before the run ends with an error.
+        tool_result_chars: Longest tool result shown to the model; what is cut is said in its place.
+    """
+
+    steps: int | None = 20
+    tool_calls: int | None = 50
+    output_tokens: int | None = None
+    turn_tokens: int | None = 4096
+    seconds: float | None = None
+    tool_seconds: float | None = 60.0
+    corrections: int = 3
+    tool_result_chars: int | None = 20_000
+
+    def __post_init__(self) -> None:
+        for name in (
+            "steps", "output_tokens", "turn_tokens", "seconds", "tool_seconds", "tool_result_chars",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigurationError(
+                    f"Limits({name}={value!r}) allows nothing", hint=f"use a positive number, or {name}=None to lift it"
+                )
+        for name, least in (("tool_calls", self.tool_calls), ("corrections", self.corrections)):
+            if least is not None and least < 0:
+                raise ConfigurationError(f"Limits({name}={least!r}) is negative", hint="use 0 or more")
