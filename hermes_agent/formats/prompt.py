@@ -1,0 +1,380 @@
+"""From a conversation to the text a model reads.
+
+A prompt is a list of segments: markup that we write, and data that other people wrote. Data must never
+become markup. Where tokens are made locally, data is tokenised as plain text; where only a string can be
+sent (`render`), tags and special tokens in data are broken up with a zero-width space.
+
+Rendering is prefix stable: the prompt of a turn starts with the prompt of the turn before, for every dialect
+and every policy but ``keep="last"``, which forgets old thoughts when a new question arrives.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, assert_never
+
+from hermes_agent.formats.dialects import Dialect
+from hermes_agent.formats.dialects import dialect as named_dialect
+from hermes_agent.formats.wire import call_json, dump_json
+from hermes_agent.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
+from hermes_agent.output import Output
+from hermes_agent.reasoning import Mode, Reasoning
+from hermes_agent.tool import Tool
+
+__all__ = ["ApplyTemplate", "Segment", "neutralise", "render", "render_segments", "template_segments"]
+
+ApplyTemplate = Callable[[list[dict[str, Any]], list[dict[str, Any]]], str]
+"""Renders chat messages and tool objects, both in OpenAI's shape, to prompt text."""
+
+_BREAK = "\u200b"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of a prompt. Special tokens count as such only in a trusted one."""
+
+    text: str
+    trusted: bool = True
+
+
+def render(
+    messages: Iterable[Message],
+    *,
+    dialect: Dialect | str,
+    tools: Iterable[Tool | Callable[..., Any]] = (),
+    output: Any = str,
+    reasoning: Reasoning | Mode | bool = "off",
+    add_generation_prompt: bool = True,
+) -> str:
+    """The prompt as one string, safe to send over a wire.
+
+    Args:
+        messages: The conversation; leading system messages are the instructions.
+        dialect: A dialect or its name.
+        tools: Tools to show; functions are read as `Tool.of` reads them.
+        output: What the final answer must be; a type, a schema, or ``str``.
+        reasoning: Whether thinking is on, and which earlier thoughts are shown.
+        add_generation_prompt: Open the model's turn at the end.
+
+    Raises:
+        ConfigurationError: The dialect cannot show tools, or its template fails.
+
+    Example:
+        >>> from hermes_agent.messages import UserMessage
+        >>> print(render([UserMessage("Hi")], dialect="chatml"))
+        <|im_start|>user
+        Hi<|im_end|>
+        <|im_start|>assistant
+        <BLANKLINE>
+    """
+    found = named_dialect(dialect)
+    segments = render_segments(
+        tuple(messages),
+        dialect=found,
+        tools=tuple(Tool.of(tool) for tool in tools),
+        output=Output.of(output),
+        reasoning=Reasoning.of(reasoning),
+        add_generation_prompt=add_generation_prompt,
+    )
+    return "".join(segment.text if segment.trusted else neutralise(segment.text, found) for segment in segments)
+
+
+def render_segments(
+    messages: Sequence[Message],
+    *,
+    dialect: Dialect,
+    tools: Sequence[Tool] = (),
+    output: Output | None = None,
+    reasoning: Reasoning = Reasoning(),
+    add_generation_prompt: bool = True,
+) -> list[Segment]:
+    """The prompt as segments; arguments as for `render`, already coerced."""
+    if dialect.chat_template is not None:
+        from hermes_agent.formats.template import jinja_template
+
+        apply = jinja_template(
+            dialect.chat_template,
+            bos_token=dialect.bos,
+            add_generation_prompt=add_generation_prompt,
+            **template_switches(reasoning),
+        )
+        return template_segments(
+            messages, apply, template=dialect.chat_template, dialect=dialect, tools=tools, output=output,
+            reasoning=reasoning,
+        )  # fmt: skip
+    segments = [Segment(dialect.bos)] if dialect.bos else []
+    instructions, first = _instructions(messages)
+    for text in _system_turns(instructions, dialect, tools, output, reasoning.mode):
+        segments.append(Segment(_open(dialect, "system") + text + dialect.turn_close))
+    segments.extend(_turns(messages, first, dialect, reasoning))
+    if add_generation_prompt:
+        segments.append(Segment(_open_assistant(dialect, reasoning.mode)))
+    return segments
+
+
+def template_segments(
+    messages: Sequence[Message],
+    apply: ApplyTemplate,
+    *,
+    template: str,
+    dialect: Dialect,
+    tools: Sequence[Tool] = (),
+    output: Output | None = None,
+    reasoning: Reasoning = Reasoning(),
+) -> list[Segment]:
+    """The prompt as a checkpoint's own chat template writes it, cut where other people's text stands.
+
+    Args:
+        messages: The conversation.
+        apply: Runs the template.
+        template: Its source; a template that never mentions ``tools`` gets them in the system message.
+        dialect: Its prompts for what templates have no place for: thinking, the answer's schema.
+        tools: Tools to show.
+        output: What the final answer must be.
+        reasoning: Whether thinking is on, and which earlier thoughts are shown.
+    """
+    held: list[Segment] = []
+
+    def hold(text: str, *, trusted: bool = False) -> str:
+        # A private-use marker stands for the text, so that no template can read it, trim it or be fooled by it.
+        held.append(Segment(text, trusted))
+        return f"\ue000{len(held) - 1}\ue001"
+
+    native = "tools" in template
+    instructions, first = _instructions(messages)
+    turns = _system_turns(
+        instructions, dialect, () if native else tools, output, reasoning.mode, has_tools=bool(tools), default=False
+    )
+    chat: list[dict[str, Any]] = []
+    if turns:
+        chat.append({"role": "system", "content": hold("\n\n".join(turns), trusted=True)})
+    chat.extend(_chat_turns(messages, first, dialect, reasoning, hold))
+    shown = [json.loads(_tool_json(tool, dialect)) for tool in tools] if native else []
+    segments: list[Segment] = []
+    for index, piece in enumerate(re.split("\ue000(\\d+)\ue001", apply(chat, shown))):
+        if piece:
+            segments.append(held[int(piece)] if index % 2 else Segment(piece))
+    return segments
+
+
+def template_switches(reasoning: Reasoning) -> dict[str, Any]:
+    """What published Hermes and Qwen templates read to turn thinking on; thoughts are dropped by us, not by them."""
+    on = reasoning.mode == "on"
+    # Qwen3 thinks unless told not to, and writes an empty thought into the prompt when told.
+    return {"thinking": on, "enable_thinking": reasoning.mode != "off", "keep_cots": True}
+
+
+def neutralise(text: str, dialect: Dialect) -> str:
+    """Break every tag and special token in ``text`` with a zero-width space, so that it reads as text."""
+    return _markup(dialect).sub("<" + _BREAK, text) if "<" in text else text
+
+
+@lru_cache(maxsize=64)
+def _markup(dialect: Dialect) -> re.Pattern[str]:
+    own = {dialect.bos, *dialect.stops, dialect.think_open, dialect.think_close} - {""}
+    tails = "|".join(re.escape(token[1:]) for token in sorted(own) if token.startswith("<"))
+    tags = r"/?(?:tool_call|tool_response|tools|think|scratch_pad|schema|seed:[a-z_]+)>"
+    return re.compile(rf"<(?={tails}|\|[^|<>\s]{{1,40}}\|>|{tags})", re.IGNORECASE)
+
+
+def _open(dialect: Dialect, role: str) -> str:
+    plain = dialect.system_open if role in ("system", "user") and dialect.system_open else dialect.turn_open
+    return plain.replace("{role}", role)
+
+
+def _open_assistant(dialect: Dialect, mode: Mode) -> str:
+    return _open(dialect, dialect.assistant_role) + (dialect.no_think if mode == "off" else "")
+
+
+def _instructions(messages: Sequence[Message]) -> tuple[str, int]:
+    """The leading system messages as one text, and where the conversation proper begins."""
+    texts: list[str] = []
+    for message in messages:
+        if not isinstance(message, SystemMessage):
+            break
+        texts.append(message.text)
+    return "\n\n".join(texts), len(texts)
+
+
+def _system_turns(
+    instructions: str,
+    dialect: Dialect,
+    tools: Sequence[Tool],
+    output: Output | None,
+    mode: Mode,
+    *,
+    has_tools: bool | None = None,
+    default: bool = True,
+) -> list[str]:
+    """The system turns, in order; usually one."""
+    has_tools = bool(tools) if has_tools is None else has_tools
+    shown = _tools_prompt(dialect, tools) if tools else ""
+    schema = ""
+    if output is not None and output.schema is not None:
+        prompt = dialect.json_after_tools_prompt if has_tools else dialect.json_prompt
+        schema = prompt.replace("{schema}", _neutral_json(output.schema, dialect))
+    own = [dialect.thinking_prompt if mode == "on" else "", instructions or (dialect.default_system if default else "")]
+    if dialect.instructions == "own" and shown:
+        turns = [_paragraphs(shown, schema), _paragraphs(*own)]
+    elif dialect.instructions == "after":
+        turns = [_paragraphs(shown, schema, *own)]
+    else:
+        turns = [_paragraphs(*own, shown, schema)]
+    return [turn for turn in turns if turn]
+
+
+def _paragraphs(*texts: str) -> str:
+    return "\n\n".join(text for text in texts if text)
+
+
+def _tools_prompt(dialect: Dialect, tools: Sequence[Tool]) -> str:
+    if not dialect.tools_prompt:
+        from hermes_agent.errors import ConfigurationError
+
+        raise ConfigurationError(
+            f"dialect {dialect.name!r} has no way to show tools", hint='choose another, such as dialect="chatml"'
+        )
+    return dialect.tools_prompt.replace("{tools}", "\n".join(_tool_json(tool, dialect) for tool in tools))
+
+
+def _tool_json(tool: Tool, dialect: Dialect) -> str:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return _neutral_json({"type": "function", "function": function}, dialect)
+
+
+def _neutral_json(value: Any, dialect: Dialect) -> str:
+    # Tool descriptions and schemas may come from other people's servers: break their tags for good.
+    return neutralise(dump_json(value), dialect)
+
+
+def _turns(
+    messages: Sequence[Message], first: int, dialect: Dialect, reasoning: Reasoning
+) -> Iterator[Segment]:  # fmt: skip
+    close, thoughts_from = Segment(dialect.turn_close), _thoughts_from(messages, dialect, reasoning)
+    for index in range(first, len(messages)):
+        match messages[index]:
+            case SystemMessage(text):
+                yield Segment(_open(dialect, "system") + text + dialect.turn_close)
+            case UserMessage(text):
+                yield Segment(_open(dialect, "user"))
+                yield Segment(text, trusted=False)
+                yield close
+            case AssistantMessage() as message:
+                yield Segment(_open_assistant(dialect, reasoning.mode))
+                yield from _assistant(message, dialect, reasoning.mode, keep=index >= thoughts_from)
+                yield close
+            case ToolMessage() as message:
+                opens = index == first or not isinstance(messages[index - 1], ToolMessage)
+                closes = index + 1 == len(messages) or not isinstance(messages[index + 1], ToolMessage)
+                role = _open(dialect, dialect.tool_role) if opens else "\n"
+                yield Segment(role + "<tool_response>\n")
+                yield Segment(_result(message, dialect), trusted=False)
+                yield Segment("\n</tool_response>" + (dialect.turn_close if closes else ""))
+            case _ as never:
+                assert_never(never)
+
+
+def _thoughts_from(messages: Sequence[Message], dialect: Dialect, reasoning: Reasoning) -> int:
+    """The index from which thoughts are shown again."""
+    keep = reasoning.keep or dialect.keep_reasoning
+    if keep == "all":
+        return 0
+    if keep == "none":
+        return len(messages)
+    return max((i for i, message in enumerate(messages) if isinstance(message, UserMessage)), default=0)
+
+
+def _thought(message: AssistantMessage, dialect: Dialect, mode: Mode, *, keep: bool) -> str | None:
+    """What stands in for the thought: ``None`` for nothing, ``""`` for the dropped-thought marker."""
+    if message.reasoning is not None and keep:
+        return message.reasoning
+    thinks = mode == "on" or (mode == "auto" and message.reasoning is not None)
+    return "" if thinks and dialect.dropped_think else None
+
+
+def _assistant(message: AssistantMessage, dialect: Dialect, mode: Mode, *, keep: bool) -> Iterator[Segment]:
+    if message.raw:
+        yield Segment(message.raw, trusted=False)
+        return
+    thought = _thought(message, dialect, mode, keep=keep)
+    if thought:
+        yield Segment(dialect.think_open + "\n")
+        yield Segment(thought, trusted=False)
+        yield Segment("\n" + dialect.think_close + dialect.think_separator)
+    elif thought is not None:
+        yield Segment(dialect.dropped_think + dialect.think_separator)
+    if message.text:
+        yield Segment(message.text, trusted=False)
+    for index, call in enumerate(message.tool_calls):
+        yield from _call(call, lead="\n" if message.text or index else "")
+
+
+def _call(call: ToolCall, *, lead: str) -> Iterator[Segment]:
+    yield Segment(lead + "<tool_call>\n")
+    yield Segment(call_json(call.name, call.arguments), trusted=False)
+    yield Segment("\n</tool_call>")
+
+
+def _result(message: ToolMessage, dialect: Dialect) -> str:
+    if not (dialect.result_envelope and message.name):
+        return message.content
+    text = message.content
+    if text[:1] in ("{", "["):
+        try:
+            text = dump_json(json.loads(text))
+        except (ValueError, RecursionError):
+            text = dump_json(text)
+    else:
+        text = dump_json(text)
+    return f'{{"name": {dump_json(message.name)}, "content": {text}}}'
+
+
+def _chat_turns(
+    messages: Sequence[Message],
+    first: int,
+    dialect: Dialect,
+    reasoning: Reasoning,
+    hold: Callable[..., str],
+) -> Iterator[dict[str, Any]]:
+    thoughts_from = _thoughts_from(messages, dialect, reasoning)
+    for index in range(first, len(messages)):
+        match messages[index]:
+            case SystemMessage(text):
+                yield {"role": "system", "content": hold(text, trusted=True)}
+            case UserMessage(text):
+                yield {"role": "user", "content": hold(text)}
+            case AssistantMessage() as message:
+                yield _chat_assistant(message, dialect, reasoning.mode, hold, keep=index >= thoughts_from)
+            case ToolMessage() as message:
+                # The name is passed too: some templates wrap results in an envelope that needs it.
+                yield {"role": "tool", "name": message.name, "content": hold(message.content)}
+            case _ as never:
+                assert_never(never)
+
+
+def _chat_assistant(
+    message: AssistantMessage, dialect: Dialect, mode: Mode, hold: Callable[..., str], *, keep: bool
+) -> dict[str, Any]:
+    if message.raw:
+        return {"role": "assistant", "content": hold(message.raw)}
+    thought = _thought(message, dialect, mode, keep=keep)
+    content = hold(message.text) if message.text else ""
+    if thought:
+        block = f"{dialect.think_open}\n{hold(thought)}\n{dialect.think_close}"
+        content = block + dialect.think_separator + content
+    elif thought is not None:
+        content = dialect.dropped_think + dialect.think_separator + content
+    turn: dict[str, Any] = {"role": "assistant", "content": content}
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {
+                "type": "function",
+                "function": {"name": call.name, "arguments": json.loads(_neutral_json(call.arguments, dialect))},
+            }
+            for call in message.tool_calls
+        ]
+    return turn
