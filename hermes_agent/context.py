@@ -1,0 +1,53 @@
+"""What a tool may know about the run it is called in, and how it sends the model back to think again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Generic
+
+from typing_extensions import TypeVar
+
+from hermes_agent.limits import Usage
+from hermes_agent.messages import Message
+
+__all__ = ["DepsT", "Retry", "RunContext"]
+
+DepsT = TypeVar("DepsT", default=None)
+"""The type of the object a run hands to its tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext(Generic[DepsT]):
+    """The run as one tool call sees it.
+
+    A function whose first parameter is annotated ``RunContext`` or ``RunContext[...]`` is given one; the
+    model never sees that parameter.
+
+    Attributes:
+        deps: The object given to the run as ``deps=``.
+        usage: What the run has used up to this call.
+        step: The model turn that made the call, counted from 1.
+        messages: The conversation up to and including that turn. Read only.
+        call_id: The id of this call, unique within the conversation.
+    """
+
+    deps: DepsT
+    usage: Usage = field(default_factory=Usage)
+    step: int = 0
+    messages: Sequence[Message] = ()
+    call_id: str = ""
+
+
+class Retry(Exception):  # noqa: N818  # an instruction to the model, not a failure of the program
+    """Raised by a tool or an output validator: the message is shown to the model, which may try again.
+
+    It counts as a correction, so a tool that always raises it ends the run with an error.
+
+    Args:
+        message: What the model did wrong and what it should do instead.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message

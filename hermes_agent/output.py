@@ -1,0 +1,246 @@
+"""What a run's answer must be: text, a typed value, a JSON schema or a regular expression."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from inspect import isroutine
+from typing import Any, Generic, Literal, NoReturn, TypeVar, overload
+
+from typing_extensions import TypeForm
+
+from hermes_agent.errors import OutputTypeError
+from hermes_agent.schema import compile_schema, describe, problem, pydantic_problems, python_schema, to_json
+
+__all__ = ["JsonSchema", "Output", "OutputError", "Regex"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class OutputError(ValueError):
+    """An answer is not what was asked for; the text is written for the model to read.
+
+    Attributes:
+        problems: One line for each thing that is wrong: path, problem, value.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(["The answer does not fit:", *problems]))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class JsonSchema:
+    """An answer described by a JSON schema, of the draft its ``$schema`` names, else 2020-12.
+
+    It means exactly what it says: further properties are allowed unless it forbids them.
+
+    Attributes:
+        schema: The schema, an object.
+        name: Shown to the model and in messages.
+    """
+
+    schema: Mapping[str, Any]
+    name: str = "answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """An answer whose whole text matches a regular expression of Python's ``re``."""
+
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output(Generic[T_co]):
+    """What a run's answer must be. Made by `Output.of`.
+
+    Attributes:
+        kind: Free text, a JSON value, or text that matches a pattern.
+        name: Name of the type, for messages.
+        schema: JSON schema of the answer where it is JSON. Read only.
+        pattern: Regular expression where it is one.
+    """
+
+    kind: Literal["text", "json", "regex"]
+    name: str
+    schema: dict[str, Any] | None = None
+    pattern: str | None = None
+    _read: Callable[[str], Any] = field(repr=False, compare=False, kw_only=True)
+    _plain: Callable[[Any], Any] = field(repr=False, compare=False, kw_only=True)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.name, self.pattern))
+
+    @classmethod
+    def text(cls) -> Output[str]:
+        """Free text, which must not be blank; whitespace around it is dropped."""
+        return _TEXT
+
+    @overload
+    @staticmethod
+    def of(spec: Output[T]) -> Output[T]: ...
+    @overload
+    @staticmethod
+    def of(spec: JsonSchema) -> Output[Any]: ...
+    @overload
+    @staticmethod
+    def of(spec: Regex | re.Pattern[str]) -> Output[str]: ...
+    @overload
+    @staticmethod
+    def of(spec: TypeForm[T]) -> Output[T]: ...
+    @staticmethod
+    def of(spec: Any) -> Output[Any]:
+        """Read what a user may give as ``output=``.
+
+        Args:
+            spec: ``str`` for free text, a `Regex` or compiled pattern, a `JsonSchema`, or any type that
+                pydantic reads from JSON.
+
+        Raises:
+            OutputTypeError: It cannot be an output; the message says why and what to do.
+        """
+        if isinstance(spec, Output):
+            return spec
+        if spec is str:
+            return _TEXT
+        if isinstance(spec, Regex):
+            return _regex(spec.pattern)
+        if isinstance(spec, re.Pattern):
+            return _regex(spec)
+        return _json_schema(spec) if isinstance(spec, JsonSchema) else _typed(spec)
+
+    def validate(self, text: str) -> T_co:
+        """The answer's value.
+
+        Args:
+            text: The whole answer as the model wrote it, without thinking and calls.
+
+        Raises:
+            OutputError: The text is not such an answer; the message lists every problem.
+        """
+        return self._read(text)
+
+    def dump(self, value: Any) -> str:
+        """The text a model would have to write for a value; ``validate`` reads it back.
+
+        Raises:
+            OutputError: The value has no such text.
+        """
+        plain = self._plain(value)
+        if self.kind != "json":
+            return str(plain)
+        try:
+            return to_json(plain)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise OutputError([problem((), f"{describe(value)} is not JSON: {error}")]) from error
+
+
+def _refuse(spec: object, why: str, hint: str) -> NoReturn:
+    raise OutputTypeError(f"{spec!r} cannot be an output: {why}", hint=hint)
+
+
+def _read_text(text: str) -> str:
+    if not (stripped := text.strip()):
+        raise OutputError([problem((), f"an answer in words is missing, got {describe(text)}")])
+    return stripped
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+_TEXT: Output[str] = Output("text", "str", _read=_read_text, _plain=_same)
+
+
+def _regex(pattern: str | re.Pattern[str]) -> Output[str]:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise OutputTypeError(
+            f"{pattern!r} is not a regular expression: {error}", hint="correct the pattern"
+        ) from error
+
+    def read(text: str) -> str:
+        for candidate in (text, text.strip()):
+            if compiled.fullmatch(candidate):
+                return candidate
+        raise OutputError([problem((), f"the whole answer must match {compiled.pattern!r}, got {describe(text)}")])
+
+    return Output("regex", "regex", pattern=compiled.pattern, _read=read, _plain=_same)
+
+
+def _json_schema(spec: JsonSchema) -> Output[Any]:
+    schema = dict(spec.schema)
+    try:
+        problems = compile_schema(schema)
+    except ValueError as error:
+        raise OutputTypeError(f"{spec.name!r} is not a JSON schema: {error}", hint="correct the schema") from error
+
+    def read(text: str) -> Any:
+        value = strict_json(text)
+        if lines := problems(value):
+            raise OutputError(lines)
+        return value
+
+    return Output("json", spec.name, schema=schema, _read=read, _plain=_same)
+
+
+def _typed(spec: Any) -> Output[Any]:
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+    if isroutine(spec):
+        _refuse(spec, "it is a function", "give the type it returns")
+    if isinstance(spec, Mapping):
+        _refuse(spec, "it is a dict", "wrap a JSON schema in JsonSchema(...)")
+    if isinstance(spec, str):
+        _refuse(spec, "it is a string", "give the type itself, or Regex(...) for a pattern")
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(spec)
+        schema = python_schema(adapter)
+    except (PydanticUserError, TypeError, NameError, AttributeError) as error:
+        _refuse(spec, f"pydantic says {error}", "use a type that JSON can carry, such as a pydantic model")
+
+    def read(text: str) -> Any:
+        strict_json(text)
+        try:
+            return adapter.validator.validate_json(text)
+        except ValidationError as error:
+            raise OutputError(pydantic_problems(error)) from error
+
+    def plain(value: Any) -> Any:
+        return adapter.dump_python(value, mode="json", by_alias=True, round_trip=True)
+
+    return Output("json", getattr(spec, "__name__", None) or repr(spec), schema=schema, _read=read, _plain=plain)
+
+
+def strict_json(text: str) -> Any:
+    """Read JSON as its standard defines it: no NaN, no name twice in one object.
+
+    Raises:
+        OutputError: The text is not JSON; the message says where it breaks.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except OutputError:
+        raise
+    except RecursionError as error:
+        raise OutputError([problem((), "the JSON is nested too deeply")]) from error
+    except ValueError as error:
+        raise OutputError([problem((), f"not JSON: {error}; the answer begins {describe(text[:60])}")]) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise OutputError([problem((), f"the name {describe(twice)} stands twice in one object")])
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise OutputError([problem((), f"{name} is not JSON")])

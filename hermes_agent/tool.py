@@ -1,0 +1,243 @@
+"""A function, or a schema, as something a model can call."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+from hermes_agent.context import RunContext
+from hermes_agent.errors import ToolDefinitionError
+from hermes_agent.result import ToolResultError, cut, result_text
+from hermes_agent.schema import compile_schema, problem, pydantic_problems
+from hermes_agent.signature import read_signature
+
+__all__ = ["Tool", "ToolArgumentsError", "ToolResultError", "cut", "result_text", "tool"]
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}\Z")
+"""What servers and grammars all take, and the dots, colons and slashes that real tool sets use besides."""
+
+ToolFunction = Callable[..., object]
+
+
+class ToolArgumentsError(ValueError):
+    """A call's arguments do not fit its tool; the text is written for the model to read.
+
+    Attributes:
+        problems: One line for each thing that is wrong: path, problem, value.
+    """
+
+    def __init__(self, name: str, problems: list[str]) -> None:
+        super().__init__("\n".join([f"The arguments of {name!r} do not fit its schema:", *problems]))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """Something a model can call. Made by `tool`, `Tool.of` or `Tool.from_schema`.
+
+    Attributes:
+        name: What the model calls it by.
+        description: What it is for, shown to the model.
+        parameters: JSON schema of the arguments, of type ``object``. Read only.
+        timeout: Seconds of wall clock one call may take; ``None`` leaves it to the run's limits.
+        retries: How many times in a row the model may get this tool's arguments wrong, or be sent back by
+            `Retry`; ``None`` leaves it to the run's limits.
+        function: What is run; ``None`` if someone else runs it.
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    timeout: float | None = None
+    retries: int | None = None
+    function: ToolFunction | None = None
+    _read: Callable[[str], dict[str, Any]] = field(repr=False, compare=False, kw_only=True)
+    _context: str | None = field(default=None, repr=False, compare=False, kw_only=True)
+    _is_async: bool = field(default=False, repr=False, compare=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise ToolDefinitionError(
+                f"{self.name!r} cannot be the name of a tool",
+                hint="use 1 to 128 letters, digits and _ . : / -, or set one with tool(name=...)",
+            )
+        if self.timeout is not None and not self.timeout > 0:
+            raise ToolDefinitionError(
+                f"tool {self.name!r} has timeout={self.timeout!r}",
+                hint="use seconds above 0, or None for the run's own",
+            )
+        if self.retries is not None and self.retries < 0:
+            raise ToolDefinitionError(f"tool {self.name!r} has retries={self.retries!r}", hint="use 0 or more")
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.description))
+
+    @property
+    def takes_context(self) -> bool:
+        """Whether ``call`` hands it a `RunContext`."""
+        return self._context is not None
+
+    @classmethod
+    def of(cls, obj: Tool | ToolFunction) -> Tool:
+        """A tool as it is, or a function as a tool.
+
+        Raises:
+            ToolDefinitionError: It cannot be a tool; the message says why and what to do.
+        """
+        return obj if isinstance(obj, Tool) else _from_function(obj)
+
+    @classmethod
+    def from_schema(
+        cls, *, name: str, description: str = "", parameters: Mapping[str, Any], call: ToolFunction | None = None
+    ) -> Tool:
+        """A tool known by the JSON schema of its arguments.
+
+        Args:
+            name: What the model calls it by.
+            description: What it is for.
+            parameters: JSON schema of type ``object``, of the draft its ``$schema`` names, else 2020-12.
+            call: Runs the tool; it gets the arguments by keyword. Without it, someone else runs the calls.
+
+        Raises:
+            ToolDefinitionError: The schema is not one, or is not that of an object.
+        """
+        schema = {"type": "object", **parameters}
+        if schema["type"] != "object":
+            raise ToolDefinitionError(
+                f"tool {name!r} has parameters of type {schema['type']!r}",
+                hint="arguments are an object: use type 'object'",
+            )
+        try:
+            problems = compile_schema(schema)
+        except ValueError as error:
+            raise ToolDefinitionError(
+                f"tool {name!r} has parameters that are not a JSON schema: {error}", hint="correct the schema"
+            ) from error
+
+        def read(text: str) -> dict[str, Any]:
+            arguments: dict[str, Any] = json.loads(text)
+            if lines := problems(arguments):
+                raise ToolArgumentsError(name, lines)
+            return arguments
+
+        return cls(name, description, schema, function=call, _read=read, _is_async=inspect.iscoroutinefunction(call))
+
+    def validate(self, arguments: Mapping[str, object]) -> dict[str, Any]:
+        """Keyword arguments for the function, from what a model wrote.
+
+        Values are coerced where pydantic's lax JSON mode coerces (``"5"`` to 5 for an ``int``); a tool made
+        from a schema coerces nothing. Unknown names are refused. Defaults stay the function's own.
+
+        Args:
+            arguments: Decoded JSON, by parameter name.
+
+        Raises:
+            ToolArgumentsError: They do not fit; the text lists every problem.
+        """
+        from pydantic import ValidationError
+
+        try:
+            text = json.dumps(arguments if isinstance(arguments, dict) else dict(arguments), allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ToolArgumentsError(self.name, [problem((), f"not JSON: {error}")]) from error
+        try:
+            return self._read(text)
+        except ValidationError as error:
+            raise ToolArgumentsError(self.name, pydantic_problems(error)) from error
+
+    async def call(self, kwargs: Mapping[str, object], context: RunContext[Any] | None = None) -> Any:
+        """Run the function: an ``async def`` on the loop, a ``def`` in a worker thread.
+
+        When the caller is cancelled, an ``async def`` is cancelled with it; a thread cannot be stopped, so
+        it is left to finish and what it returns is dropped.
+
+        Args:
+            kwargs: What ``validate`` returned.
+            context: Handed over if the function takes one.
+
+        Raises:
+            ToolDefinitionError: There is no function, or it takes a context and there is none.
+            BaseException: Whatever the function raises.
+        """
+        if self.function is None:
+            raise ToolDefinitionError(
+                f"tool {self.name!r} has only a schema and cannot be run here", hint="give from_schema(call=...)"
+            )
+        arguments = dict(kwargs)
+        if self._context is not None:
+            if context is None:
+                raise ToolDefinitionError(f"tool {self.name!r} takes a RunContext", hint="pass context=RunContext(...)")
+            arguments[self._context] = context
+        if self._is_async:
+            result = self.function(**arguments)
+        else:
+            from anyio.to_thread import run_sync
+
+            result = await run_sync(functools.partial(self.function, **arguments), abandon_on_cancel=True)
+        return await result if inspect.isawaitable(result) else result
+
+
+def _from_function(
+    function: ToolFunction,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    retries: int | None = None,
+) -> Tool:
+    function = getattr(function, "__func__", function) if isinstance(function, staticmethod) else function
+    read = read_signature(function)
+    return Tool(
+        read.name if name is None else name,
+        read.description if description is None else description,
+        read.parameters,
+        timeout,
+        retries,
+        function,
+        _read=read.validate_json,
+        _context=read.context,
+        _is_async=read.is_async,
+    )
+
+
+@overload
+def tool(function: ToolFunction, /) -> Tool: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    retries: int | None = None,
+) -> Callable[[ToolFunction], Tool]: ...
+def tool(
+    function: ToolFunction | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    retries: int | None = None,
+) -> Tool | Callable[[ToolFunction], Tool]:
+    """Make a function a tool, bare or with settings; a plain function given to an agent needs none of this.
+
+    Args:
+        function: The function, when used bare.
+        name: Instead of the function's name.
+        description: Instead of its docstring.
+        timeout: Seconds of wall clock one call may take.
+        retries: How many times in a row the model may be sent back.
+
+    Raises:
+        ToolDefinitionError: The function cannot be a tool; the message says why and what to do.
+    """
+
+    def make(function: ToolFunction) -> Tool:
+        return _from_function(function, name=name, description=description, timeout=timeout, retries=retries)
+
+    return make if function is None else make(function)
