@@ -1,0 +1,299 @@
+"""What a user holds: a model, its tools, and the type of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+import re
+from typing import Any, Generic, TypedDict, get_args, overload
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from typing_extensions import TypeForm, TypeVar, Unpack
+
+from hermes_agent.calls import OnToolError
+from hermes_agent.context import DepsT
+from hermes_agent.errors import ConfigurationError
+from hermes_agent.events import Event
+from hermes_agent.formats.grammar import TurnGrammar
+from hermes_agent.limits import Limits
+from hermes_agent.messages import Example, Message, SystemMessage
+from hermes_agent.models import resolve
+from hermes_agent.models.base import Constrain, Model
+from hermes_agent.output import JsonSchema, Output, Regex
+from hermes_agent.reasoning import Mode, Reasoning
+from hermes_agent.run import Plan, Run, RunResult
+from hermes_agent.sampling import Sampling
+from hermes_agent.tool import Tool
+
+__all__ = ["Agent", "RunStream"]
+
+OutputT = TypeVar("OutputT", default=str)
+AnyDepsT = TypeVar("AnyDepsT")
+AnyOutputT = TypeVar("AnyOutputT")
+
+ToolLike = Tool | Callable[..., Any]
+Text = type[str] | Regex | re.Pattern[str]
+_STREAM_BUFFER = 64  # events a slow reader may lag behind before the model waits for it
+
+
+class Settings(TypedDict, total=False):
+    """Keyword arguments that every form of ``Agent(...)`` takes; `Agent` explains them."""
+
+    tools: Iterable[ToolLike]
+    instructions: str | None
+    examples: Iterable[Example]
+    tool_choice: str
+    parallel: bool | int
+    reasoning: Reasoning | Mode | bool
+    sampling: Sampling
+    limits: Limits
+    constrain: Constrain
+    on_tool_error: OnToolError
+
+
+class Agent(Generic[DepsT, OutputT]):
+    """A model with tools and a typed answer.
+
+    Building one touches no network and loads no weights; definitions that cannot work raise here.
+
+    Args:
+        model: ``"embedded"``, ``"hf:<hub id or folder>"``, or a `Model`. ``None`` means the environment's
+            ``HERMES_SDK_MODEL``, else the embedded model.
+        tools: Typed functions, or `Tool` objects.
+        output: The type of the answer: ``str``, anything pydantic knows, ``JsonSchema({...})`` or
+            ``Regex("...")``.
+        instructions: What the model is told before every conversation.
+        examples: Worked questions, shown before every conversation; small models need a few.
+        deps_type: The type of ``deps=`` in runs, for type checkers only.
+        tool_choice: ``"auto"``; ``"required"`` or a tool's name, which force calls until the first tool has
+            answered; ``"none"``, which shows the tools but allows no call.
+        parallel: Whether one turn may hold several calls, or at most how many.
+        reasoning: ``"off"``, ``"on"``, ``"auto"``, or a `Reasoning`.
+        sampling: How tokens are drawn; gaps are filled by the model's own defaults.
+        limits: What a run may cost.
+        constrain: ``"auto"`` enforces what the model can; ``"strict"`` refuses to run unless the turn grammar
+            is enforced; ``"off"`` only validates afterwards.
+        on_tool_error: ``"feedback"`` tells the model the type and message of what a tool raised; ``"raise"``
+            ends the run with `ToolFailedError`.
+
+    Raises:
+        ConfigurationError: Tools of one name, a forced choice without tools, a type that cannot be an
+            output, a schema nothing satisfies. The message names the value and the way out.
+
+    Example:
+        >>> from hermes_agent import Agent
+        >>> def add(a: int, b: int) -> int:
+        ...     '''Add two numbers.'''
+        ...     return a + b
+        >>> agent = Agent(tools=[add], output=int)
+    """
+
+    @overload
+    def __init__(
+        self: Agent[None, str],
+        model: Model | str | None = None,
+        *,
+        output: Text = ...,
+        **settings: Unpack[Settings],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Agent[None, Any],
+        model: Model | str | None = None,
+        *,
+        output: JsonSchema,
+        **settings: Unpack[Settings],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Agent[None, AnyOutputT],
+        model: Model | str | None = None,
+        *,
+        output: TypeForm[AnyOutputT],
+        **settings: Unpack[Settings],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Agent[AnyDepsT, str],
+        model: Model | str | None = None,
+        *,
+        output: Text = ...,
+        deps_type: type[AnyDepsT],
+        **settings: Unpack[Settings],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Agent[AnyDepsT, Any],
+        model: Model | str | None = None,
+        *,
+        output: JsonSchema,
+        deps_type: type[AnyDepsT],
+        **settings: Unpack[Settings],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Agent[AnyDepsT, AnyOutputT],
+        model: Model | str | None = None,
+        *,
+        output: TypeForm[AnyOutputT],
+        deps_type: type[AnyDepsT],
+        **settings: Unpack[Settings],
+    ) -> None: ...
+    def __init__(
+        self,
+        model: Model | str | None = None,
+        *,
+        tools: Iterable[ToolLike] = (),
+        output: Any = str,
+        instructions: str | None = None,
+        examples: Iterable[Example] = (),
+        deps_type: type[Any] = type(None),
+        tool_choice: str = "auto",
+        parallel: bool | int = True,
+        reasoning: Reasoning | Mode | bool = "off",
+        sampling: Sampling = Sampling(),
+        limits: Limits = Limits(),
+        constrain: Constrain = "auto",
+        on_tool_error: OnToolError = "feedback",
+    ) -> None:
+        _one_of("constrain", constrain, get_args(Constrain))
+        _one_of("on_tool_error", on_tool_error, get_args(OnToolError))
+        given = tuple(Tool.of(tool) for tool in tools)
+        answer, thinking = Output.of(output), Reasoning.of(reasoning)
+        grammar = TurnGrammar(given, answer, tool_choice, parallel, thinking)
+        forced = tool_choice not in ("auto", "none")
+        system = (SystemMessage(instructions),) if instructions else ()
+        worked = tuple(message for example in examples for message in example.messages())
+        self._model = model
+        self._plan = Plan(
+            tools={tool.name: tool for tool in given},
+            output=answer,
+            opening=(*system, *worked),
+            grammar=grammar,
+            later_grammar=TurnGrammar(given, answer, "auto", parallel, thinking) if forced else grammar,
+            reasoning=thinking,
+            sampling=sampling,
+            limits=limits,
+            constrain=constrain,
+            on_tool_error=on_tool_error,
+        )
+
+    @property
+    def model(self) -> Model:
+        """The model that runs use; named models are looked up on first use."""
+        return resolve(self._model)
+
+    async def run(
+        self, prompt: str, *, history: Sequence[Message] = (), deps: DepsT | None = None
+    ) -> RunResult[OutputT]:
+        """Ask, and wait for the validated answer.
+
+        Args:
+            prompt: What the user says.
+            history: Earlier messages, such as ``result.messages`` of another run.
+            deps: Handed to tools that take a `RunContext`.
+
+        Raises:
+            RunError: There is no valid answer, or a limit was reached; the error carries the conversation.
+            ModelError: The model could not write.
+        """
+        return await Run(self._plan, self.model, prompt, history=history, deps=deps, emit=None).go()
+
+    def run_sync(
+        self, prompt: str, *, history: Sequence[Message] = (), deps: DepsT | None = None
+    ) -> RunResult[OutputT]:
+        """`run`, for code that is not async. Arguments and errors are the same.
+
+        Raises:
+            ConfigurationError: Called where an event loop runs already, such as a notebook.
+        """
+        _refuse_inside_loop()
+
+        async def go() -> RunResult[OutputT]:
+            return await self.run(prompt, history=history, deps=deps)
+
+        return anyio.run(go)
+
+    @asynccontextmanager
+    async def stream(
+        self, prompt: str, *, history: Sequence[Message] = (), deps: DepsT | None = None
+    ) -> AsyncIterator[RunStream[OutputT]]:
+        """`run`, watched: a context manager whose target yields events as things happen.
+
+        Leaving the block early cancels the model and the tools. Arguments and errors are those of `run`;
+        errors come out of the iteration.
+
+        Example:
+            >>> async def show(agent):
+            ...     async with agent.stream("What is 2 + 3?") as events:
+            ...         async for event in events:
+            ...             print(event)
+            ...     print(events.result.output)
+        """
+        send, receive = anyio.create_memory_object_stream[Event](_STREAM_BUFFER)
+        run = Run(self._plan, self.model, prompt, history=history, deps=deps, emit=send.send)
+        stream: RunStream[OutputT] = RunStream(receive)
+        async with anyio.create_task_group() as group:
+            group.start_soon(stream._drive, run, send)
+            try:
+                with receive:
+                    yield stream
+            finally:
+                group.cancel_scope.cancel()
+
+
+class RunStream(Generic[OutputT]):
+    """The events of one run, once; afterwards ``result`` holds what `Agent.run` would have returned."""
+
+    def __init__(self, receive: MemoryObjectReceiveStream[Event]) -> None:
+        self._receive = receive
+        self._result: RunResult[OutputT] | None = None
+        self._error: Exception | None = None
+
+    @property
+    def result(self) -> RunResult[OutputT]:
+        """The result.
+
+        Raises:
+            ConfigurationError: The events were not read to the end.
+            HermesError: The run failed; the same error that the iteration raised.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._result is None:
+            raise ConfigurationError(
+                "the run has no result yet", hint="read the stream to its end: `async for event in stream: ...`"
+            )
+        return self._result
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        async for event in self._receive:
+            yield event
+        if self._error is not None:
+            raise self._error
+
+    async def _drive(self, run: Run, send: MemoryObjectSendStream[Event]) -> None:
+        # The error is carried to the reader, who would otherwise get it wrapped in an exception group.
+        with send:
+            try:
+                self._result = await run.go()
+            except Exception as error:  # noqa: BLE001  # raised again where the stream is read
+                self._error = error
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ConfigurationError(f"{name}={value!r} is not known", hint=f"use one of {', '.join(map(repr, allowed))}")
+
+
+def _refuse_inside_loop() -> None:
+    import sniffio
+
+    try:
+        sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        return
+    raise ConfigurationError(
+        "run_sync() was called where an event loop is running", hint="use `await agent.run(...)` here"
+    )

@@ -1,0 +1,154 @@
+"""Running the calls of one turn: validated first, side by side, results in call order.
+
+Feedback texts follow the wording of Nous Research's reference script (Hermes-Function-Calling,
+``functioncall.py``), which the models were trained beside.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import anyio
+
+from hermes_agent.context import Retry, RunContext
+from hermes_agent.limits import Limits
+from hermes_agent.messages import ToolCall, ToolMessage
+from hermes_agent.tool import Tool, ToolArgumentsError, cut, result_text
+from hermes_agent.turn import Fault
+
+__all__ = ["OnToolError", "Outcome", "fault_feedback", "run_calls"]
+
+OnToolError = Literal["feedback", "raise"]
+"""What becomes of an exception that a tool raises: the model is told its type and message, or the run ends."""
+
+_logger = logging.getLogger("hermes_agent")
+
+ContextFor = Callable[[ToolCall], RunContext[Any]]
+Told = Callable[["ToolCall | Outcome"], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one call.
+
+    Attributes:
+        call: The call.
+        message: What the model is told.
+        seconds: Wall clock the tool took; 0 when it was not run.
+        error: What the tool raised, if it did.
+        invalid: The call itself was wrong (tool, arguments, or the tool said `Retry`): it counts as a
+            correction.
+    """
+
+    call: ToolCall
+    message: ToolMessage
+    seconds: float = 0.0
+    error: Exception | None = None
+    invalid: bool = False
+
+
+async def run_calls(
+    calls: Sequence[ToolCall],
+    *,
+    tools: Mapping[str, Tool],
+    limits: Limits,
+    context_for: ContextFor,
+    told: Told | None = None,
+) -> list[Outcome]:
+    """Validate every call and run those that pass, side by side.
+
+    Args:
+        calls: The calls of one turn.
+        tools: The tools that may be called, by name.
+        limits: Bounds on time and on the length of results.
+        context_for: Makes the context of a call.
+        told: Awaited with each call as it starts, and each outcome as it comes.
+
+    Returns:
+        One outcome a call, in the order of the calls.
+    """
+    if len(calls) == 1:  # the common case needs no task group
+        return [await _one(calls[0], tools, limits, context_for, told)]
+    outcomes: list[Outcome | None] = [None] * len(calls)
+
+    async def place(index: int, call: ToolCall) -> None:
+        outcomes[index] = await _one(call, tools, limits, context_for, told)
+
+    async with anyio.create_task_group() as group:
+        for index, call in enumerate(calls):
+            group.start_soon(place, index, call)
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+async def _one(
+    call: ToolCall, tools: Mapping[str, Tool], limits: Limits, context_for: ContextFor, told: Told | None
+) -> Outcome:
+    outcome = await _validated(call, tools, limits, context_for, told)
+    if told is not None:
+        await told(outcome)
+    return outcome
+
+
+async def _validated(
+    call: ToolCall, tools: Mapping[str, Tool], limits: Limits, context_for: ContextFor, told: Told | None
+) -> Outcome:
+    tool = tools.get(call.name)
+    if tool is None:
+        known = ", ".join(map(repr, tools)) or "none"
+        return _refused(call, f"There is no function named {call.name!r}. The available functions are: {known}.")
+    try:
+        arguments = tool.validate(call.arguments)
+    except ToolArgumentsError as error:
+        return _refused(
+            call,
+            f"There was an error validating function call against function signature: {call.name}\n{error}\n"
+            "Please call this function again with correct arguments.",
+        )
+    if told is not None:
+        await told(call)
+    return await _run(tool, call, arguments, limits, context_for)
+
+
+async def _run(
+    tool: Tool, call: ToolCall, arguments: dict[str, Any], limits: Limits, context_for: ContextFor
+) -> Outcome:
+    seconds = tool.timeout if tool.timeout is not None else limits.tool_seconds
+    context = context_for(call) if tool.takes_context else None
+    started = time.perf_counter()
+    try:
+        with anyio.move_on_after(seconds) as scope:
+            value = await tool.call(arguments, context)
+        if scope.cancelled_caught:
+            late = TimeoutError(f"{tool.name} did not finish within {seconds:g} seconds")
+            return _failed(call, late, time.perf_counter() - started)
+        text = cut(result_text(value), limits.tool_result_chars)
+    except Retry as retry:
+        return _refused(call, str(retry), time.perf_counter() - started)
+    except Exception as error:  # noqa: BLE001  # whatever a tool raises is the tool's result, or ends the run
+        _logger.info("tool %r failed", tool.name, exc_info=error)
+        return _failed(call, error, time.perf_counter() - started)
+    return Outcome(call, ToolMessage(text, call.name, call.id), time.perf_counter() - started)
+
+
+def _refused(call: ToolCall, text: str, seconds: float = 0.0) -> Outcome:
+    return Outcome(call, ToolMessage(text, call.name, call.id, is_error=True), seconds, invalid=True)
+
+
+def _failed(call: ToolCall, error: Exception, seconds: float) -> Outcome:
+    # Type and message only: a traceback tells the model nothing and may hold secrets.
+    text = f"Error: {type(error).__name__}: {error}" if str(error) else f"Error: {type(error).__name__}"
+    return Outcome(call, ToolMessage(cut(text, 2000), call.name, call.id, is_error=True), seconds, error)
+
+
+def fault_feedback(fault: Fault) -> ToolMessage:
+    """What the model is told about something it wrote that could not be read."""
+    text = (
+        f"There was an error parsing function calls: {fault.detail}\n"
+        "Please call the function again with correct syntax, one JSON object with name and arguments "
+        "within tool_call tags, or answer in plain text."
+    )
+    return ToolMessage(text, fault.name or "", is_error=True)

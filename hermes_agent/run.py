@@ -1,0 +1,316 @@
+"""The loop: a turn of the model, its calls, their results, the next turn, until there is a validated answer.
+
+Whatever happens is told to ``emit``; a blocking run passes none. The conversation only grows, nothing in it
+is copied or read again, so a turn costs the same at any length of history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, NoReturn
+
+import anyio
+from typing_extensions import TypeVar
+
+from hermes_agent.calls import OnToolError, Outcome, fault_feedback, run_calls
+from hermes_agent.context import RunContext
+from hermes_agent.errors import (
+    GuaranteeError,
+    HermesError,
+    InvalidOutputError,
+    InvalidTurnError,
+    LimitExceededError,
+    RunError,
+    ToolFailedError,
+)
+from hermes_agent.events import Event, Final, StepFinished, StepStarted, ToolFinished, ToolStarted
+from hermes_agent.formats.grammar import TurnGrammar
+from hermes_agent.formats.parser import TurnParser
+from hermes_agent.limits import Limits, Usage
+from hermes_agent.messages import (
+    AssistantMessage,
+    Conversation,
+    Message,
+    SystemMessage,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+)
+from hermes_agent.models.base import Constrain, FinishReason, Guarantee, Model, Request
+from hermes_agent.output import Output, OutputError
+from hermes_agent.reasoning import Reasoning
+from hermes_agent.sampling import Sampling
+from hermes_agent.tool import Tool
+from hermes_agent.turn import CallPart, Turn
+
+__all__ = ["Emit", "Plan", "Run", "RunResult"]
+
+OutputT_co = TypeVar("OutputT_co", covariant=True, default=str)
+
+Emit = Callable[[Event], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an agent settles once, for all its runs.
+
+    Attributes:
+        tools: By name.
+        output: What the final answer must be.
+        opening: Instructions and worked examples, which stand before every conversation.
+        grammar: What the first turn may be.
+        later_grammar: What the turns after the first tool result may be: a forced tool choice has then
+            been honoured, and forcing it again would never let the model answer.
+        reasoning: Whether the model thinks.
+        sampling: How tokens are drawn.
+        limits: What a run may cost.
+        constrain: How much enforcement is asked for.
+        on_tool_error: What becomes of an exception in a tool.
+    """
+
+    tools: Mapping[str, Tool]
+    output: Output[Any]
+    opening: tuple[Message, ...]
+    grammar: TurnGrammar
+    later_grammar: TurnGrammar
+    reasoning: Reasoning
+    sampling: Sampling
+    limits: Limits
+    constrain: Constrain
+    on_tool_error: OnToolError
+
+
+@dataclass(frozen=True)
+class RunResult(Generic[OutputT_co]):
+    """What a run came to.
+
+    Attributes:
+        output: The validated answer.
+        messages: The whole conversation, earlier history included; pass it on as ``history=``.
+        usage: Tokens and rounds of this run.
+        guarantee: The weakest enforcement any turn of the run had.
+        turns: Every model turn as read, rejected ones included.
+    """
+
+    output: OutputT_co
+    messages: Conversation
+    usage: Usage
+    guarantee: Guarantee
+    turns: tuple[Turn, ...]
+
+    @property
+    def reasoning(self) -> str | None:
+        """The thought behind the answer; ``None`` when the last turn had no thinking block."""
+        return self.turns[-1].reasoning
+
+
+class Run:
+    """The state of one run; made, awaited once with `go`, thrown away."""
+
+    def __init__(
+        self, plan: Plan, model: Model, prompt: str, *, history: Sequence[Message], deps: Any, emit: Emit | None
+    ) -> None:
+        self.plan, self.model, self.deps, self.emit = plan, model, deps, emit
+        self.messages = Conversation([*history, UserMessage(prompt)])
+        # The opening is not part of the result: it belongs to the agent, and the next agent has its own.
+        self._shown = Conversation([*_merged(plan.opening, history), UserMessage(prompt)])
+        self._usage = Usage()
+        self._turns: list[Turn] = []
+        self._attempts: list[str] = []
+        self._corrections = 0
+        self._answered_calls = False
+        self._guarantee = self._check_guarantee()
+
+    async def go(self) -> RunResult[Any]:
+        """Run to the end.
+
+        Raises:
+            RunError: No answer; the error carries the conversation so far.
+            ModelError: The model could not write.
+        """
+        try:
+            with anyio.move_on_after(self.plan.limits.seconds):
+                while True:
+                    turn, finish = await self._write_turn()
+                    if turn.tool_calls or turn.faults:
+                        await self._answer(turn)
+                    elif (done := self._accept(turn, finish)) is not None:
+                        await self._tell(Final(done.output))
+                        return done
+        except HermesError as error:
+            if not error.messages:
+                error.messages = self.messages
+            raise
+        self._stop(LimitExceededError, f"the run took more than seconds={self.plan.limits.seconds!r}", "raise the limit")
+
+    async def _write_turn(self) -> tuple[Turn, FinishReason]:
+        step = self._usage.steps + 1
+        limits = self.plan.limits
+        if limits.steps is not None and step > limits.steps:
+            self._stop(LimitExceededError, f"no answer after steps={limits.steps!r} model turns", "raise Limits(steps=…)")
+        await self._tell(StepStarted(step))
+        parser = TurnParser(
+            tools=self.plan.tools, dialect=self.model.dialect, output=self.plan.output
+        )  # fmt: skip
+        finish: FinishReason = "stop"
+        used = Usage(steps=1)
+        async with aclosing(self.model.generate(self._request())) as chunks:
+            async for chunk in chunks:
+                events = parser.feed(chunk.text) if chunk.text else ()
+                if chunk.finish_reason is not None:
+                    finish = chunk.finish_reason
+                    used = Usage(chunk.input_tokens, chunk.output_tokens, 1)
+                if self.emit is not None:
+                    for event in events:
+                        await self.emit(event)
+        turn, events = parser.close(finish)
+        for event in events:
+            await self._tell(event)
+        self._turns.append(turn)
+        self._usage += used
+        await self._tell(StepFinished(step, turn, used))
+        return turn, finish
+
+    def _request(self) -> Request:
+        plan, limits = self.plan, self.plan.limits
+        max_tokens = limits.turn_tokens
+        if limits.output_tokens is not None:
+            left = limits.output_tokens - self._usage.output_tokens
+            if left <= 0:
+                self._stop(
+                    LimitExceededError,
+                    f"output_tokens={limits.output_tokens!r} are used up",
+                    "raise Limits(output_tokens=…)",
+                )
+            max_tokens = left if max_tokens is None else min(left, max_tokens)
+        grammar = plan.later_grammar if self._answered_calls else plan.grammar
+        return Request(
+            messages=self._shown,
+            tools=tuple(plan.tools.values()),
+            output=plan.output,
+            reasoning=plan.reasoning,
+            grammar=None if plan.constrain == "off" else grammar,
+            sampling=plan.sampling,
+            max_tokens=max_tokens,
+        )
+
+    async def _answer(self, turn: Turn) -> None:
+        """Run the calls of a turn, and answer each call and each fault in the order they stand."""
+        at = len(self.messages)
+        calls = [replace(call, id=f"call_{at}_{i}") for i, call in enumerate(turn.tool_calls)]
+        broken = [fault for fault in turn.faults if fault.kind != "unknown_tool"]
+        self._append(
+            AssistantMessage(turn.text, turn.reasoning, tuple(calls), raw=turn.raw if broken else ""),
+        )
+        limit = self.plan.limits.tool_calls
+        if limit is not None and self._usage.tool_calls + len(calls) > limit:
+            self._stop(LimitExceededError, f"more than tool_calls={limit!r} calls", "raise Limits(tool_calls=…)")
+        outcomes = await self._run_calls(calls)
+        self._usage += Usage(tool_calls=len(calls))
+        answers = iter(outcomes)
+        for part in turn.parts:
+            if isinstance(part, CallPart):
+                self._append(next(answers).message)
+            elif part in broken:
+                self._append(fault_feedback(part))  # type: ignore[arg-type]  # only faults are in broken
+        self._answered_calls = self._answered_calls or any(not outcome.invalid for outcome in outcomes)
+        self._raise_failures(outcomes)
+        if broken or any(outcome.invalid for outcome in outcomes):
+            self._correct(InvalidTurnError, turn, "the model kept making calls that cannot be run")
+        else:
+            self._corrections = 0
+
+    async def _run_calls(self, calls: Sequence[ToolCall]) -> list[Outcome]:
+        if not calls:
+            return []
+        return await run_calls(
+            calls,
+            tools=self.plan.tools,
+            limits=self.plan.limits,
+            context_for=self._context,
+            told=None if self.emit is None else self._tell_call,
+        )
+
+    def _context(self, call: ToolCall) -> RunContext[Any]:
+        return RunContext(
+            deps=self.deps, usage=self._usage, step=self._usage.steps, messages=self.messages, call_id=call.id
+        )
+
+    def _raise_failures(self, outcomes: Sequence[Outcome]) -> None:
+        if self.plan.on_tool_error != "raise":
+            return
+        for outcome in outcomes:
+            if outcome.error is not None:
+                raise ToolFailedError(
+                    f"tool {outcome.call.name!r} raised {outcome.error!r}",
+                    hint='mend the tool, or use on_tool_error="feedback" to tell the model instead',
+                    messages=self.messages,
+                ) from outcome.error
+
+    def _accept(self, turn: Turn, finish: FinishReason) -> RunResult[Any] | None:
+        """The result if the turn is a valid answer; else ``None``, with the correction appended."""
+        if finish == "length" and self.plan.output.kind == "text" and turn.text.strip():
+            self._append(AssistantMessage(turn.text, turn.reasoning))
+            self._stop(
+                LimitExceededError,
+                f"the answer was cut off after {self._usage.output_tokens} tokens",
+                "raise Limits(turn_tokens=…) or the model's context; the text so far is on .raw",
+                raw=turn.text,
+            )
+        try:
+            output = self.plan.output.validate(turn.text)
+        except OutputError as error:
+            self._append(AssistantMessage(turn.text, turn.reasoning))
+            self._append(ToolMessage(f"{error}\nPlease answer again.", is_error=True))
+            self._correct(InvalidOutputError, turn, f"the answer kept failing validation; last: {error}")
+            return None
+        self._append(AssistantMessage(turn.text, turn.reasoning))
+        return RunResult(output, self.messages, self._usage, self._guarantee, tuple(self._turns))
+
+    def _correct(self, kind: type[RunError], turn: Turn, message: str) -> None:
+        self._attempts.append(turn.raw)
+        self._corrections += 1
+        if self._corrections > self.plan.limits.corrections:
+            self._stop(
+                kind,
+                f"{message} (corrections={self.plan.limits.corrections!r} were used up)",
+                "look at .attempts; a larger model, worked examples= or constrain='auto' help",
+                raw=turn.raw,
+            )
+
+    def _append(self, message: Message) -> None:
+        self.messages.append(message)
+        self._shown.append(message)
+
+    def _check_guarantee(self) -> Guarantee:
+        if self.plan.constrain == "off":
+            return "checked"
+        guarantee = self.model.guarantee(self.plan.grammar)
+        if guarantee == "checked" and self.plan.constrain == "strict":
+            raise GuaranteeError(
+                f"constrain='strict', but model {self.model.name!r} cannot enforce a turn grammar",
+                hint="use a local model, or constrain='auto' to have turns validated afterwards only",
+            )
+        return guarantee
+
+    def _stop(self, kind: type[RunError], message: str, hint: str, *, raw: str = "") -> NoReturn:
+        raise kind(message, hint=hint, raw=raw, messages=self.messages, attempts=self._attempts)
+
+    async def _tell(self, event: Event) -> None:
+        if self.emit is not None:
+            await self.emit(event)
+
+    async def _tell_call(self, news: ToolCall | Outcome) -> None:
+        if isinstance(news, Outcome):
+            await self._tell(ToolFinished(news.call, news.message, news.seconds))
+        else:
+            await self._tell(ToolStarted(news))
+
+
+def _merged(opening: Sequence[Message], history: Sequence[Message]) -> list[Message]:
+    """The opening before the history; system messages of both stay in front of the worked examples."""
+    system = [m for m in opening if isinstance(m, SystemMessage)]
+    first = next((i for i, m in enumerate(history) if not isinstance(m, SystemMessage)), len(history))
+    return [*system, *history[:first], *opening[len(system) :], *history[first:]]

