@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from inspect import isroutine
-from typing import Any, Generic, Literal, NoReturn, TypeVar, overload
+from typing import Any, Generic, Literal, NoReturn, cast, overload
 
-from typing_extensions import TypeForm
+from typing_extensions import TypeForm, TypeVar
 
 from hermes_agent.errors import OutputTypeError
-from hermes_agent.schema import compile_schema, describe, problem, pydantic_problems, python_schema, to_json
+from hermes_agent.json_schema import compile_schema
+from hermes_agent.schema import describe, first_line, problem, pydantic_problems, python_schema
 
 __all__ = ["JsonSchema", "Output", "OutputError", "Regex"]
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True, default=Any)
 
 
 class OutputError(ValueError):
@@ -39,12 +42,12 @@ class JsonSchema:
     It means exactly what it says: further properties are allowed unless it forbids them.
 
     Attributes:
-        schema: The schema, an object.
-        name: Shown to the model and in messages.
+        schema: The schema, an object. Read only.
+        name: How messages call it.
     """
 
     schema: Mapping[str, Any]
-    name: str = "answer"
+    name: str = "JsonSchema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +72,15 @@ class Output(Generic[T_co]):
     name: str
     schema: dict[str, Any] | None = None
     pattern: str | None = None
-    _read: Callable[[str], Any] = field(repr=False, compare=False, kw_only=True)
+    _read: Callable[[str], T_co] = field(repr=False, compare=False, kw_only=True)
     _plain: Callable[[Any], Any] = field(repr=False, compare=False, kw_only=True)
 
     def __hash__(self) -> int:
         return hash((self.kind, self.name, self.pattern))
 
-    @classmethod
-    def text(cls) -> Output[str]:
-        """Free text, which must not be blank; whitespace around it is dropped."""
+    @staticmethod
+    def text() -> Output[str]:
+        """Free text, which must not be blank; white space around it is dropped."""
         return _TEXT
 
     @overload
@@ -93,39 +96,45 @@ class Output(Generic[T_co]):
     @staticmethod
     def of(spec: TypeForm[T]) -> Output[T]: ...
     @staticmethod
-    def of(spec: Any) -> Output[Any]:
+    def of(spec: object) -> Output[Any]:
         """Read what a user may give as ``output=``.
 
         Args:
-            spec: ``str`` for free text, a `Regex` or compiled pattern, a `JsonSchema`, or any type that
-                pydantic reads from JSON.
+            spec: ``str`` for free text, a `Regex` or a compiled pattern, a `JsonSchema`, or any type that
+                pydantic reads from JSON. ``Any`` and ``object`` are any JSON.
 
         Raises:
             OutputTypeError: It cannot be an output; the message says why and what to do.
         """
         if isinstance(spec, Output):
-            return spec
+            return spec  # pyright: ignore[reportUnknownVariableType]  # of whatever type it is
         if spec is str:
             return _TEXT
+        if isinstance(spec, JsonSchema):
+            return _json_schema(spec)
         if isinstance(spec, Regex):
             return _regex(spec.pattern)
         if isinstance(spec, re.Pattern):
-            return _regex(spec)
-        return _json_schema(spec) if isinstance(spec, JsonSchema) else _typed(spec)
+            return _regex(cast("re.Pattern[str]", spec))
+        return _typed(spec)
 
     def validate(self, text: str) -> T_co:
         """The answer's value.
 
         Args:
-            text: The whole answer as the model wrote it, without thinking and calls.
+            text: The whole answer as the model wrote it, without thinking and calls. Typed answers are
+                bare JSON, a ``Literal`` of strings with its quotes.
 
         Raises:
             OutputError: The text is not such an answer; the message lists every problem.
         """
         return self._read(text)
 
-    def dump(self, value: Any) -> str:
+    def dump(self, value: object) -> str:
         """The text a model would have to write for a value; ``validate`` reads it back.
+
+        Pydantic fields are written under their serialization aliases, so a field whose validation alias
+        differs from it is not read back.
 
         Raises:
             OutputError: The value has no such text.
@@ -134,13 +143,9 @@ class Output(Generic[T_co]):
         if self.kind != "json":
             return str(plain)
         try:
-            return to_json(plain)
+            return json.dumps(plain, ensure_ascii=False, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise OutputError([problem((), f"{describe(value)} is not JSON: {error}")]) from error
-
-
-def _refuse(spec: object, why: str, hint: str) -> NoReturn:
-    raise OutputTypeError(f"{spec!r} cannot be an output: {why}", hint=hint)
 
 
 def _read_text(text: str) -> str:
@@ -156,21 +161,29 @@ def _same(value: Any) -> Any:
 _TEXT: Output[str] = Output("text", "str", _read=_read_text, _plain=_same)
 
 
+def _refuse(spec: object, why: str, hint: str) -> NoReturn:
+    raise OutputTypeError(f"{spec!r} cannot be an output: {why}", hint=hint)
+
+
 def _regex(pattern: str | re.Pattern[str]) -> Output[str]:
+    """Flags are written into the pattern, where every engine sees them."""
+    text = cast("object", pattern if isinstance(pattern, str) else pattern.pattern)
+    if not isinstance(text, str):
+        _refuse(pattern, "it is no text", "give a pattern as str")
     try:
         compiled = re.compile(pattern)
-    except re.error as error:
-        raise OutputTypeError(
-            f"{pattern!r} is not a regular expression: {error}", hint="correct the pattern"
-        ) from error
+    except (re.error, TypeError, OverflowError, RecursionError) as error:
+        _refuse(pattern, f"it is no regular expression: {error}", "correct the pattern")
+    flags = "" if isinstance(pattern, str) else "".join(f for f in "imsx" if compiled.flags & re.RegexFlag[f.upper()])
 
     def read(text: str) -> str:
-        for candidate in (text, text.strip()):
+        for candidate in (text, text.strip()):  # white space around an answer is not part of it, unless it must be
             if compiled.fullmatch(candidate):
                 return candidate
         raise OutputError([problem((), f"the whole answer must match {compiled.pattern!r}, got {describe(text)}")])
 
-    return Output("regex", "regex", pattern=compiled.pattern, _read=read, _plain=_same)
+    written = f"(?{flags}){compiled.pattern}" if flags else compiled.pattern
+    return Output("regex", "Regex", pattern=written, _read=read, _plain=_same)
 
 
 def _json_schema(spec: JsonSchema) -> Output[Any]:
@@ -178,7 +191,7 @@ def _json_schema(spec: JsonSchema) -> Output[Any]:
     try:
         problems = compile_schema(schema)
     except ValueError as error:
-        raise OutputTypeError(f"{spec.name!r} is not a JSON schema: {error}", hint="correct the schema") from error
+        _refuse(spec, f"it is no JSON schema: {error}", "correct the schema")
 
     def read(text: str) -> Any:
         value = strict_json(text)
@@ -191,30 +204,35 @@ def _json_schema(spec: JsonSchema) -> Output[Any]:
 
 def _typed(spec: Any) -> Output[Any]:
     from pydantic import PydanticUserError, TypeAdapter, ValidationError
+    from pydantic_core import PydanticSerializationError
 
-    if isroutine(spec):
+    if inspect.isroutine(spec):
         _refuse(spec, "it is a function", "give the type it returns")
     if isinstance(spec, Mapping):
-        _refuse(spec, "it is a dict", "wrap a JSON schema in JsonSchema(...)")
+        _refuse(cast("object", spec), "it is a dict", "wrap a JSON schema in JsonSchema(...)")
     if isinstance(spec, str):
         _refuse(spec, "it is a string", "give the type itself, or Regex(...) for a pattern")
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(spec)
         schema = python_schema(adapter)
     except (PydanticUserError, TypeError, NameError, AttributeError) as error:
-        _refuse(spec, f"pydantic says {error}", "use a type that JSON can carry, such as a pydantic model")
+        _refuse(spec, f"pydantic says: {first_line(error)}", "use a type that JSON can carry, such as a pydantic model")
 
     def read(text: str) -> Any:
-        strict_json(text)
+        value = strict_json(text)
         try:
             return adapter.validator.validate_json(text)
         except ValidationError as error:
-            raise OutputError(pydantic_problems(error)) from error
+            raise OutputError(pydantic_problems(error, value)) from error
 
     def plain(value: Any) -> Any:
-        return adapter.dump_python(value, mode="json", by_alias=True, round_trip=True)
+        try:
+            return adapter.dump_python(value, mode="json", by_alias=True, round_trip=True, warnings="error")
+        except PydanticSerializationError as error:
+            raise OutputError([problem((), f"{describe(value)} is not of type {name}: {error}")]) from error
 
-    return Output("json", getattr(spec, "__name__", None) or repr(spec), schema=schema, _read=read, _plain=plain)
+    name = spec.__name__ if inspect.isclass(spec) else repr(spec).replace("typing.", "")
+    return Output("json", name, schema=schema, _read=read, _plain=plain)
 
 
 def strict_json(text: str) -> Any:
@@ -224,23 +242,33 @@ def strict_json(text: str) -> Any:
         OutputError: The text is not JSON; the message says where it breaks.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+        if "\\u" in text:  # the only way to write a lone surrogate, which no text may hold
+            json.dumps(value, ensure_ascii=False).encode()
     except OutputError:
         raise
     except RecursionError as error:
         raise OutputError([problem((), "the JSON is nested too deeply")]) from error
+    except UnicodeEncodeError as error:
+        raise OutputError([problem((), "a string holds half of a surrogate pair")]) from error
     except ValueError as error:
-        raise OutputError([problem((), f"not JSON: {error}; the answer begins {describe(text[:60])}")]) from error
+        raise OutputError([problem((), f"not JSON: {error}; the answer begins {text[:60]!r}")]) from error
+    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise OutputError([problem((), f"the name {describe(twice)} stands twice in one object")])
     return value
 
 
 def _no_constant(name: str) -> NoReturn:
     raise OutputError([problem((), f"{name} is not JSON")])
+
+
+def _finite(digits: str) -> float:
+    if math.isinf(value := float(digits)):
+        raise OutputError([problem((), f"{digits} is too large for a number")])
+    return value

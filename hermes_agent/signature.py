@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn, NotRequired, get_origin
+from typing import Annotated, Any, NoReturn, NotRequired, cast, get_origin
 
 from typing_extensions import TypedDict
 
 from hermes_agent.context import RunContext
-from hermes_agent.docstring import read_docstring
+from hermes_agent.docstring import Docstring, read_docstring
 from hermes_agent.errors import ToolDefinitionError
-from hermes_agent.schema import python_schema
+from hermes_agent.schema import first_line, python_schema
 
-__all__ = ["Signature", "read_signature"]
+__all__ = ["Signature", "context_parameter", "is_async", "read_signature"]
 
 _CONTEXT = re.compile(r"(\w+\.)*RunContext(\[.*\])?\Z", re.DOTALL)
+
+_EMPTY = inspect.Parameter.empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,6 @@ class Signature:
         parameters: JSON schema of its arguments, an object.
         context: Name of the parameter that takes the `RunContext`, or ``None``.
         validate_json: Reads arguments from JSON text into keyword arguments; raises pydantic's error.
-        is_async: Whether calling it gives an awaitable.
     """
 
     name: str
@@ -42,7 +44,6 @@ class Signature:
     parameters: dict[str, Any]
     context: str | None
     validate_json: Callable[[str], dict[str, Any]]
-    is_async: bool
 
 
 def read_signature(function: Callable[..., object]) -> Signature:
@@ -65,23 +66,43 @@ def read_signature(function: Callable[..., object]) -> Signature:
     for position, parameter in enumerate(signature.parameters.values()):
         if parameter.name in bound:
             continue
+        _check_parameter(parameter, shown, first=position == 0)
         annotation = _annotation(parameter, bare, shown, first=position == 0)
-        _check_parameter(parameter, annotation, shown, first=position == 0)
         if _is_context(annotation):
+            if position:
+                _refuse(shown, f"takes the context second or later, as {parameter.name!r}", "put that parameter first")
             context = parameter.name
             continue
         fields[parameter.name], default = _field(annotation, parameter.default)
-        if default is not inspect.Parameter.empty:
+        if default is not _EMPTY:
             defaults[parameter.name] = default
     schema, validate = _compile(fields, shown)
-    doc = read_docstring(inspect.getdoc(bare))
-    if not doc.description and not inspect.isroutine(bare):
-        doc = read_docstring(inspect.getdoc(type(bare).__call__))
-    _annotate(schema, list(fields), doc.parameters, defaults)
-    return Signature(shown, doc.description, schema, context, validate, _is_async(bare))
+    doc = _doc(bare)
+    _annotate(schema, {_wire_name(name, kind): name for name, kind in fields.items()}, doc.parameters, defaults)
+    return Signature(shown, doc.description, schema, context, validate)
 
 
-def _bare(function: Callable[..., object]) -> Any:
+def is_async(function: object) -> bool:
+    """Whether calling it gives a coroutine, as far as can be told without calling it."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(_method(function))
+
+
+def context_parameter(function: Callable[..., object]) -> str | None:
+    """Name of the first parameter if it is annotated as a `RunContext`."""
+    try:
+        first = next(iter(inspect.signature(function).parameters.values()), None)
+    except (ValueError, TypeError):
+        return None
+    if first is None:
+        return None
+    bare = _bare(function)
+    annotation = _annotation(first, bare, _shown(function, bare), first=True)
+    return first.name if _is_context(annotation) else None
+
+
+def _bare(function: object) -> Any:
     """The function under partials and ``functools.wraps``."""
     bare: Any = function
     while True:
@@ -93,13 +114,14 @@ def _bare(function: Callable[..., object]) -> Any:
             return bare
 
 
+def _method(function: Any) -> Any:
+    """The function that runs when ``function`` is called; for a callable object, its class's ``__call__``."""
+    return function if inspect.isroutine(function) else getattr(cast("object", type(function)), "__call__", None)  # noqa: B004  # the method itself is wanted
+
+
 def _shown(function: object, bare: object) -> str:
     name = getattr(function, "__name__", None) or getattr(bare, "__name__", None)
     return name if isinstance(name, str) else type(bare).__name__
-
-
-def _is_async(bare: object) -> bool:
-    return inspect.iscoroutinefunction(bare) or inspect.iscoroutinefunction(getattr(bare, "__call__", None))  # noqa: B004  # the method itself is looked at, not whether there is one
 
 
 def _refuse(name: str, why: str, hint: str) -> NoReturn:
@@ -113,33 +135,27 @@ def _check_kind(function: object, bare: object, shown: str) -> None:
         _refuse(shown, f"is not callable: {function!r}", "give a function")
     if shown == "<lambda>":
         _refuse(shown, "is a lambda, which has neither a name nor annotations", "write it as a def")
-    call = bare if inspect.isroutine(bare) else type(bare).__call__
+    call = _method(function.func if isinstance(function, functools.partial) else function)
     if inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call):
         _refuse(shown, "is a generator function, and a tool gives one result", "return a list instead of yielding")
 
 
-def _check_parameter(parameter: inspect.Parameter, annotation: object, shown: str, *, first: bool) -> None:
+def _check_parameter(parameter: inspect.Parameter, shown: str, *, first: bool) -> None:
     name = parameter.name
     match parameter.kind:
         case inspect.Parameter.POSITIONAL_ONLY:
-            _refuse(
-                shown,
-                f"takes {name!r} by position only, and tools are called by name",
-                "drop the '/' from its signature",
-            )
+            _refuse(shown, f"takes {name!r} by position only", "drop the '/', since tools are called by name")
         case inspect.Parameter.VAR_POSITIONAL:
             _refuse(shown, f"takes any number of arguments (*{name})", f"take one list parameter {name!r} instead")
         case inspect.Parameter.VAR_KEYWORD:
             _refuse(shown, f"takes arguments of any name (**{name})", f"name them, or take one dict parameter {name!r}")
         case _:
             pass
-    if annotation is inspect.Parameter.empty:
+    if parameter.annotation is _EMPTY:
         hint = f"annotate it, such as {name}: str"
         if first and name in ("self", "cls"):
             hint = "give the bound method, such as tool(thing.method), not the function in its class"
         _refuse(shown, f"does not say what type its parameter {name!r} has", hint)
-    if _is_context(annotation) and not first:
-        _refuse(shown, f"takes the context as {name!r}, which is not its first parameter", f"put {name!r} first")
 
 
 def _is_context(annotation: object) -> bool:
@@ -153,9 +169,9 @@ def _is_context(annotation: object) -> bool:
 def _annotation(parameter: inspect.Parameter, bare: Any, shown: str, *, first: bool) -> Any:
     """The parameter's annotation with its names resolved; a context's is left as text if they are not there."""
     annotation = parameter.annotation
-    if annotation is inspect.Parameter.empty:
+    if annotation is _EMPTY:
         return annotation
-    call = bare if inspect.isroutine(bare) else type(bare).__call__
+    call = _method(bare)
     function = getattr(call, "__func__", call)
 
     def holder() -> None: ...
@@ -201,46 +217,78 @@ def _locals(function: Any) -> dict[str, object]:
 
 
 def _field(annotation: Any, default: object) -> tuple[Any, object]:
-    """The annotation as a field of a TypedDict, and the default the function itself fills in."""
+    """The annotation as a field of a TypedDict, and the default that the function itself fills in."""
     from pydantic.fields import FieldInfo
 
     if isinstance(default, FieldInfo):  # ``x: int = Field(3, ge=1)``: pydantic fills it in, the function cannot
-        return Annotated[annotation, default], inspect.Parameter.empty
-    if default is inspect.Parameter.empty:
-        return annotation, default
-    return NotRequired[annotation], default
+        return Annotated[annotation, default], _EMPTY
+    return (annotation, default) if default is _EMPTY else (NotRequired[annotation], default)
 
 
 def _compile(fields: dict[str, Any], shown: str) -> tuple[dict[str, Any], Callable[[str], dict[str, Any]]]:
-    """Schema and validator of an object of these fields. A TypedDict, because its keys may have any name."""
+    """Schema and validator of an object of these fields: a TypedDict, because its keys may have any name."""
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter
-    from pydantic.errors import PydanticInvalidForJsonSchema
 
-    kind: Any = TypedDict("Arguments", fields)  # type: ignore[operator]  # its fields are known only now
+    kind = cast("Any", TypedDict)("Arguments", fields)  # through Any, as its fields are known only now
     kind.__pydantic_config__ = ConfigDict(extra="forbid")
     try:
         adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(kind)
         schema = python_schema(adapter)
-    except (PydanticUserError, PydanticInvalidForJsonSchema, TypeError, NameError) as error:
+    except (PydanticUserError, TypeError, NameError) as error:
         _refuse(
             shown,
-            f"has a parameter that pydantic cannot read from JSON: {error}",
-            "annotate it with a type JSON can carry",
+            f"has a parameter {_culprit(fields)!r} that pydantic cannot read from JSON: {first_line(error)}",
+            "annotate it with a type that JSON can carry",
         )
     return schema, adapter.validator.validate_json
 
 
+def _culprit(fields: Mapping[str, Any]) -> str | None:
+    """The parameter whose type is to blame, looked for only after something failed."""
+    from pydantic import PydanticUserError, TypeAdapter
+
+    for name, kind in fields.items():
+        try:
+            python_schema(TypeAdapter(_without_not_required(kind)))
+        except (PydanticUserError, TypeError, NameError):
+            return name
+    return None
+
+
+def _without_not_required(kind: Any) -> Any:
+    return typing.get_args(kind)[0] if get_origin(kind) is NotRequired else kind
+
+
+def _wire_name(name: str, kind: Any) -> str:
+    """What the model calls a parameter: its name, or the alias a Field gives it."""
+    from pydantic.fields import FieldInfo
+
+    alias = FieldInfo.from_annotation(_without_not_required(kind)).validation_alias
+    return alias if isinstance(alias, str) else name
+
+
+def _doc(bare: Any) -> Docstring:
+    """A function's docstring; for a callable object that of its class, else of its ``__call__``."""
+    if inspect.isroutine(bare):
+        return read_docstring(inspect.getdoc(bare))
+    own, call = (read_docstring(inspect.getdoc(it)) for it in (cast("object", type(bare)), _method(bare)))
+    return Docstring(own.description or call.description, {**own.parameters, **call.parameters})
+
+
 def _annotate(
-    schema: dict[str, Any], names: list[str], docs: Mapping[str, str], defaults: Mapping[str, object]
+    schema: dict[str, Any], names: Mapping[str, str], docs: Mapping[str, str], defaults: Mapping[str, object]
 ) -> None:
-    """Add what pydantic cannot see: the docstring's words, and the defaults the function fills in."""
+    """Add what pydantic cannot see: the docstring's words, and the defaults that the function fills in."""
     from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-    for name, property_ in zip(names, schema.get("properties", {}).values(), strict=True):
+    for wire_name, part in schema.get("properties", {}).items():
+        name = names.get(wire_name, wire_name)
         if name in docs:
-            property_.setdefault("description", docs[name])
+            part.setdefault("description", docs[name])
         if name in defaults and defaults[name] is not None:
             try:
-                property_["default"] = to_jsonable_python(defaults[name])
+                plain = to_jsonable_python(defaults[name])
+                json.dumps(plain, allow_nan=False)
             except (PydanticSerializationError, ValueError):
                 continue  # the parameter stays optional; only its default cannot be shown
+            part["default"] = plain

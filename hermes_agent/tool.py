@@ -8,13 +8,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, overload
+from typing import Any, cast, overload
 
 from hermes_agent.context import RunContext
 from hermes_agent.errors import ToolDefinitionError
+from hermes_agent.json_schema import compile_schema
 from hermes_agent.result import ToolResultError, cut, result_text
-from hermes_agent.schema import compile_schema, problem, pydantic_problems
-from hermes_agent.signature import read_signature
+from hermes_agent.schema import problem, pydantic_problems
+from hermes_agent.signature import context_parameter, is_async, read_signature
 
 __all__ = ["Tool", "ToolArgumentsError", "ToolResultError", "cut", "result_text", "tool"]
 
@@ -101,11 +102,14 @@ class Tool:
             name: What the model calls it by.
             description: What it is for.
             parameters: JSON schema of type ``object``, of the draft its ``$schema`` names, else 2020-12.
-            call: Runs the tool; it gets the arguments by keyword. Without it, someone else runs the calls.
+            call: Runs the tool; it gets the arguments by keyword, after the context if its first parameter
+                is annotated `RunContext`. Without it, someone else runs the calls.
 
         Raises:
             ToolDefinitionError: The schema is not one, or is not that of an object.
         """
+        if call is not None and not callable(call):
+            raise ToolDefinitionError(f"tool {name!r} cannot call {call!r}", hint="give a function, or None")
         schema = {"type": "object", **parameters}
         if schema["type"] != "object":
             raise ToolDefinitionError(
@@ -125,7 +129,15 @@ class Tool:
                 raise ToolArgumentsError(name, lines)
             return arguments
 
-        return cls(name, description, schema, function=call, _read=read, _is_async=inspect.iscoroutinefunction(call))
+        return cls(
+            name,
+            description,
+            schema,
+            function=call,
+            _read=read,
+            _context=None if call is None else context_parameter(call),
+            _is_async=is_async(call),
+        )
 
     def validate(self, arguments: Mapping[str, object]) -> dict[str, Any]:
         """Keyword arguments for the function, from what a model wrote.
@@ -148,7 +160,7 @@ class Tool:
         try:
             return self._read(text)
         except ValidationError as error:
-            raise ToolArgumentsError(self.name, pydantic_problems(error)) from error
+            raise ToolArgumentsError(self.name, pydantic_problems(error, arguments)) from error
 
     async def call(self, kwargs: Mapping[str, object], context: RunContext[Any] | None = None) -> Any:
         """Run the function: an ``async def`` on the loop, a ``def`` in a worker thread.
@@ -190,7 +202,8 @@ def _from_function(
     timeout: float | None = None,
     retries: int | None = None,
 ) -> Tool:
-    function = getattr(function, "__func__", function) if isinstance(function, staticmethod) else function
+    if isinstance(function, staticmethod):  # ``@tool`` above ``@staticmethod``
+        function = cast("ToolFunction", function.__func__)
     read = read_signature(function)
     return Tool(
         read.name if name is None else name,
@@ -201,7 +214,7 @@ def _from_function(
         function,
         _read=read.validate_json,
         _context=read.context,
-        _is_async=read.is_async,
+        _is_async=is_async(function),
     )
 
 
