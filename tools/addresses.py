@@ -111,8 +111,8 @@ def normal_host(host: str) -> str:
     """Write a host name or address in one way: lower case, no trailing dot, addresses in full.
 
     Raises:
-        ValueError: The host is empty, no name at all, or a disguised address such as ``2130706433``, ``0x7f.1`` or ``127.1``,
-            which browsers and C libraries read as an IPv4 address.
+        ValueError: The host is empty, no name at all, or a disguised address such as ``2130706433``, ``0x7f.1`` or
+            ``127.1``, which browsers and C libraries read as an IPv4 address.
     """
     name = host.lower().removesuffix(".")
     if not name:
