@@ -10,13 +10,21 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from hermes_agent.errors import ConfigurationError, GrammarError
 from hermes_agent.formats.schema import Prepared, prepare
+from hermes_agent.formats.tags import (
+    DEFAULT_STOPS,
+    FORBIDDEN_IN_TEXT,
+    THINK_CLOSE,
+    THINK_OPEN,
+    TOOL_CALL_CLOSE,
+    TOOL_CALL_OPEN,
+)
 from hermes_agent.formats.wire import dump_json
 from hermes_agent.output import Output
 from hermes_agent.reasoning import Mode, Reasoning
@@ -29,8 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Tags", "TurnGrammar"]
 
-FORBIDDEN_IN_TEXT = r"<\/?tool_call>|<\/?tool_response>|<\/?think>"
-
 Tag = str | int
 """A tag as ordinary text, or the id of the one token it is."""
 
@@ -41,17 +47,32 @@ class Tags:
 
     Ask the tokenizer, never the model's name: Qwen3 has a token for every tag, Qwen2.5 only for calls,
     Llama 3 for none.
+
+    Attributes:
+        forbidden: Literals that neither free text nor thoughts may hold besides the tags, such as the stop
+            strings of the model.
+        thought_end: The closing tag of the thinking block as text, whatever ``think_close`` is.
     """
 
-    call_open: Tag = "<tool_call>"
-    call_close: Tag = "</tool_call>"
-    think_open: Tag = "<think>"
-    think_close: Tag = "</think>"
+    call_open: Tag = TOOL_CALL_OPEN
+    call_close: Tag = TOOL_CALL_CLOSE
+    think_open: Tag = THINK_OPEN
+    think_close: Tag = THINK_CLOSE
+    forbidden: tuple[str, ...] = DEFAULT_STOPS
+    thought_end: str = THINK_CLOSE
 
     @classmethod
     def text(cls, dialect: Dialect | None = None) -> Tags:
-        """Every tag as ordinary text, which is how a decoded turn reads; thinking tags are the dialect's."""
-        return cls() if dialect is None else cls(think_open=dialect.think_open, think_close=dialect.think_close)
+        """Every tag as ordinary text, which is how a decoded turn reads.
+
+        Args:
+            dialect: Names the thinking tags and the stops; without, the usual ones.
+        """
+        if dialect is None:
+            return cls()
+        opened, closed = dialect.think_open or THINK_OPEN, dialect.think_close or THINK_CLOSE
+        forbidden = dict.fromkeys((*dialect.stops, opened, closed))
+        return cls(think_open=opened, think_close=closed, forbidden=tuple(forbidden), thought_end=closed)
 
     @classmethod
     def of(cls, tokenizer: Any, dialect: Dialect | None = None) -> Tags:
@@ -59,9 +80,8 @@ class Tags:
 
         Args:
             tokenizer: Anything with ``encode(text, add_special_tokens=False)`` and ``added_tokens_decoder``.
-            dialect: Names the thinking tags where they are not ``<think>``.
+            dialect: Names the thinking tags and the stops; without, the usual ones.
         """
-        plain = cls.text(dialect)
         added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
 
         def spelled(tag: Tag) -> Tag:
@@ -70,7 +90,14 @@ class Tags:
                 return tag
             return int(index)
 
-        return cls(*map(spelled, (plain.call_open, plain.call_close, plain.think_open, plain.think_close)))
+        plain = cls.text(dialect)
+        return replace(
+            plain,
+            call_open=spelled(plain.call_open),
+            call_close=spelled(plain.call_close),
+            think_open=spelled(plain.think_open),
+            think_close=spelled(plain.think_close),
+        )
 
 
 class TurnGrammar:
@@ -256,6 +283,12 @@ def _spelled(tag: Tag) -> str:
     return f"<[{tag}]>" if isinstance(tag, int) else _quoted(tag)
 
 
+def _literals(texts: Iterable[str]) -> str:
+    """A regular expression for any of several texts, in any letter case."""
+    escaped = (re.sub(r"([][\\.*+?(){}|^$/])", r"\\\1", text).replace("\n", r"\n") for text in dict.fromkeys(texts))
+    return f"(?i:{'|'.join(escaped)})"
+
+
 def _form(tag: Tag) -> str:
     return "token" if isinstance(tag, int) else "text"
 
@@ -283,8 +316,8 @@ def _compose(grammar: TurnGrammar, tags: Tags) -> str:
     values = {
         "THINK": {"on": "think", "auto": "think?", "off": ""}[grammar.reasoning],
         "TURN": " | ".join(turns),
-        "FORBIDDEN": FORBIDDEN_IN_TEXT,
-        "THOUGHT_END": FORBIDDEN_IN_TEXT,
+        "FORBIDDEN": _literals((*FORBIDDEN_IN_TEXT, *tags.forbidden)),
+        "THOUGHT_END": _literals((tags.thought_end, *tags.forbidden)),
         "GAP": "GAP?" if thinks else "",
         "MORE": _more(grammar.parallel),
         "CALLS": _calls(grammar),

@@ -1,18 +1,28 @@
-"""JSON schemas made ready for the engine that masks tokens."""
+"""JSON schemas made ready for the engine that masks tokens.
+
+llguidance reads JSON schemas itself, but takes some keywords for less than they say, and refuses some. So a schema
+is first read as a shape (`hermes_agent.formats.shapes`), where ``allOf``, references, conditions, exclusions and
+dependencies are worked out exactly, and then written again in the few keywords that the engine enforces in full.
+What even that cannot express is left to the validation, and said in the warnings.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from hermes_agent.errors import GrammarError
+from hermes_agent.formats.shapes.algebra import Algebra, TooComplexError
+from hermes_agent.formats.shapes.nodes import Nothing, Shape
+from hermes_agent.formats.shapes.reader import read
+from hermes_agent.formats.shapes.writer import Bounds, write
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Bounds", "Prepared", "in_schema_order", "prepare"]
 
-ENGINE_OPTIONS: Mapping[str, Any] = {
+ENGINE_OPTIONS: Final[Mapping[str, Any]] = {
     "lenient": True,
     "coerce_one_of": True,
     "whitespace_flexible": False,
@@ -30,34 +40,97 @@ class Prepared:
     Attributes:
         text: The schema as JSON, with the engine's options.
         warnings: What the mask does not enforce and the validation must.
+        shape, algebra: What the schema was read as; no shape where it was too complex.
     """
 
     text: str
     warnings: tuple[str, ...] = ()
+    shape: Shape | None = field(default=None, repr=False, compare=False)
+    algebra: Algebra = field(default_factory=Algebra, repr=False, compare=False)
+
+    def arrange(self, value: Any) -> Any:
+        """See `in_schema_order`."""
+        return value if self.shape is None else self.algebra.arrange(self.shape, value, value)
 
 
-def prepare(schema: Mapping[str, Any] | bool, *, what: str = "the schema") -> Prepared:
+def prepare(schema: Mapping[str, Any] | bool, *, what: str = "the schema", bounds: Bounds | None = None) -> Prepared:
     """Make a JSON schema ready for the engine.
 
     Args:
-        schema: The schema; the order of its keys is the order the answer is written in.
+        schema: The schema; its properties are written in the order it declares them.
         what: How an error names it.
+        bounds: How long an answer may grow where the schema does not say.
 
     Raises:
         GrammarError: The schema is not JSON, or nothing satisfies it.
     """
     try:
         text = json.dumps(schema, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise GrammarError(
             f"{what} is not JSON: {error}", hint="a JSON schema holds None, bool, int, float, str, list and dict"
         ) from error
-    return _prepared(text, what)
+    prepared = _prepared(text, Bounds() if bounds is None else bounds)
+    if isinstance(prepared, Nothing):
+        raise GrammarError(
+            f"nothing satisfies {what}: {prepared.reason or 'its parts contradict each other'}",
+            hint="change the schema so that at least one value is valid",
+            raw=text,
+        )
+    return prepared
+
+
+def in_schema_order(value: Any, schema: Mapping[str, Any] | bool) -> Any:
+    """A value as a model under the grammar would write it.
+
+    Properties stand in the order the schema declares them, additional ones behind; where the schema wants an
+    integer, ``2.0`` becomes ``2``. Serialised by `hermes_agent.formats.wire.dump_json`, every value that the
+    schema allows is then accepted by the grammar.
+
+    Args:
+        value: A JSON value; one that the schema does not allow is returned as it is.
+        schema: The schema.
+
+    Example:
+        >>> in_schema_order({"b": 1.0, "a": 2}, {"properties": {"a": {}, "b": {"type": "integer"}}})
+        {'a': 2, 'b': 1}
+    """
+    return prepare(schema).arrange(value)
 
 
 @lru_cache(maxsize=2048)
-def _prepared(text: str, what: str) -> Prepared:
+def _prepared(text: str, bounds: Bounds) -> Prepared | Nothing:
     schema = json.loads(text)
-    if isinstance(schema, bool):
-        schema = {} if schema else {"not": {}}
-    return Prepared(json.dumps({"x-guidance": ENGINE_OPTIONS, **schema}))
+    algebra = Algebra()
+    try:
+        shape = read(schema, algebra)
+        if isinstance(behind := algebra.resolve(shape), Nothing):
+            return behind
+        written = write(shape, algebra, bounds)
+    except (TooComplexError, RecursionError):
+        return _as_it_is(schema)
+    ready = json.dumps({"x-guidance": ENGINE_OPTIONS, **written})
+    if error := _refusal(ready):
+        if "Unsatisfiable" in error:
+            return Nothing(error)
+        return _as_it_is(schema)
+    return Prepared(ready, tuple(algebra.warnings), shape, algebra)
+
+
+def _as_it_is(schema: Any) -> Prepared | Nothing:
+    """The schema as the engine reads it by itself; if it refuses that too, only the outermost type."""
+    warning = "the schema is too complex to be worked out; the engine's own reading of it is used"
+    ready = json.dumps({"x-guidance": ENGINE_OPTIONS, **(schema if isinstance(schema, dict) else {})})
+    if error := _refusal(ready):
+        kind = schema.get("type") if isinstance(schema, dict) else None
+        ready = json.dumps({"x-guidance": ENGINE_OPTIONS, **({"type": kind} if kind else {})})
+        warning = f"the engine refuses the schema, which is checked only afterwards: {error}"
+    return Prepared(ready, (warning,))
+
+
+def _refusal(text: str) -> str:
+    """Why the engine does not compile a schema; empty if it does."""
+    from llguidance import LLMatcher
+
+    error, messages = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(text))
+    return messages[0].splitlines()[0] if error else ""

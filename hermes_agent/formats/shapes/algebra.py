@@ -1,0 +1,413 @@
+"""Combining shapes: intersection, complement, and whether a value belongs to one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from hermes_agent.formats.shapes.nodes import (
+    ANYTHING,
+    EVERY_TYPE,
+    Anything,
+    Array,
+    Literal,
+    Nothing,
+    Number,
+    Object,
+    Ref,
+    Shape,
+    String,
+    Union,
+    array,
+    literal,
+    lookup,
+    matches,
+    number,
+    object_,
+    string,
+    union,
+)
+
+__all__ = ["Algebra", "TooComplexError"]
+
+T = TypeVar("T")
+
+_OVERLAPPING = "patternProperties that can match the same name are checked only afterwards"
+
+
+class TooComplexError(Exception):
+    """Combining the parts of a schema takes more steps than it is worth."""
+
+
+class Algebra:
+    """Operations on shapes that share one set of named, possibly recursive definitions.
+
+    Args:
+        budget: How many intersections may be taken before `TooComplexError` is raised.
+
+    Attributes:
+        definitions: Named shapes; ``None`` while one is being worked out.
+        warnings: What could not be expressed, as sentences.
+    """
+
+    def __init__(self, budget: int = 20_000) -> None:
+        self.definitions: dict[str, Shape | None] = {}
+        self.warnings: dict[str, None] = {}
+        self._budget = budget
+        self._met: dict[tuple[str, Shape], str] = {}
+        self._used: set[str] = set()
+        self._pending: list[tuple[str, str, Shape]] = []
+
+    def warn(self, warning: str) -> None:
+        """Note something that is left to the validation."""
+        self.warnings[warning] = None
+
+    def new_name(self) -> str:
+        """A name no definition has."""
+        name = f"d{len(self.definitions)}"
+        self.definitions[name] = None
+        return name
+
+    def resolve(self, shape: Shape) -> Shape:
+        """The shape behind a reference; the reference itself while that is being worked out."""
+        seen: set[str] = set()
+        while isinstance(shape, Ref):
+            if shape.name in seen:
+                return Nothing("a reference leads back to itself")
+            seen.add(shape.name)
+            behind = self.definitions[shape.name]
+            if behind is None:
+                return shape
+            shape = behind
+        return shape
+
+    def settle(self) -> None:
+        """Work out the intersections that had to wait for a definition."""
+        while self._pending:
+            name, ref, other = self._pending.pop()
+            self.definitions[name] = self.meet(self.resolve(Ref(ref)), other)
+
+    # Intersection
+
+    def meet(self, a: Shape, b: Shape) -> Shape:
+        """What both shapes hold."""
+        self._budget -= 1
+        if self._budget < 0:
+            raise TooComplexError
+        if isinstance(a, Anything) or a == b or isinstance(b, Nothing):
+            return b
+        if isinstance(b, Anything) or isinstance(a, Nothing):
+            return a
+        if isinstance(a, Ref) or isinstance(b, Ref):
+            return self._meet_ref(a, b) if isinstance(a, Ref) else self._meet_ref(b, a, flipped=True)
+        if isinstance(a, Union):
+            return union(self.meet(option, b) for option in a.options)
+        if isinstance(b, Union):
+            return union(self.meet(a, option) for option in b.options)
+        if isinstance(a, Literal):
+            return a if self.holds(b, a.value) else Nothing(f"{a.text} is not allowed here")
+        if isinstance(b, Literal):
+            return b if self.holds(a, b.value) else Nothing(f"{b.text} is not allowed here")
+        return self._meet_same(a, b)
+
+    def _meet_same(self, a: Shape, b: Shape) -> Shape:
+        if isinstance(a, Number) and isinstance(b, Number):
+            return _meet_numbers(a, b)
+        if isinstance(a, String) and isinstance(b, String):
+            return _meet_strings(a, b)
+        if isinstance(a, Array) and isinstance(b, Array):
+            return self._meet_arrays(a, b)
+        if isinstance(a, Object) and isinstance(b, Object):
+            return self._meet_objects(a, b)
+        return Nothing("two types contradict each other")
+
+    def _meet_ref(self, ref: Ref, other: Shape, *, flipped: bool = False) -> Shape:
+        behind = self.resolve(ref)
+        if isinstance(behind, Ref):  # being worked out right now: come back to it
+            name = self.new_name()
+            self._pending.append((name, behind.name, other))
+            return Ref(name)
+        key = (ref.name, other)
+        if key in self._met:  # met before, or being met right now: a recursive intersection
+            self._used.add(self._met[key])
+            return Ref(self._met[key])
+        name = self._met[key] = self.new_name()
+        met = self.meet(other, behind) if flipped else self.meet(behind, other)
+        if met == behind:
+            met = ref
+        self.definitions[name] = met
+        return Ref(name) if name in self._used and not isinstance(met, Nothing) else met
+
+    def _meet_arrays(self, a: Array, b: Array) -> Shape:
+        pairs = itertools.zip_longest(a.prefix, b.prefix)
+        prefix = tuple(self.meet(a.rest if x is None else x, b.rest if y is None else y) for x, y in pairs)
+        return array(Array(prefix, self.meet(a.rest, b.rest), max(a.least, b.least), _min(a.most, b.most)))
+
+    def _meet_objects(self, a: Object, b: Object) -> Shape:
+        names = dict.fromkeys([name for name, _ in (*a.properties, *b.properties)])
+        properties = tuple((name, self.meet(lookup(a, name), lookup(b, name))) for name in names)
+        return object_(
+            Object(
+                properties,
+                self._meet_patterns(a, b),
+                self.meet(a.rest, b.rest),
+                tuple(dict.fromkeys((*a.required, *b.required))),
+                max(a.least, b.least),
+                _min(a.most, b.most),
+            )
+        )
+
+    def _meet_patterns(self, a: Object, b: Object) -> tuple[tuple[str, Shape], ...]:
+        mine, theirs = dict(a.patterns), dict(b.patterns)
+        met: dict[str, Shape] = {}
+        for pattern in dict.fromkeys((*mine, *theirs)):
+            met[pattern] = self.meet(mine.get(pattern, a.rest), theirs.get(pattern, b.rest))
+        if mine and theirs and mine.keys() != theirs.keys():
+            return self.disjoint(tuple(met.items()))
+        return tuple(met.items())
+
+    def disjoint(self, patterns: tuple[tuple[str, Shape], ...]) -> tuple[tuple[str, Shape], ...]:
+        """Patterns that surely never match the same name; those that might are put together."""
+        if len(patterns) < 2 or _surely_disjoint([pattern for pattern, _ in patterns]):
+            return patterns
+        self.warn(_OVERLAPPING)
+        joined = "|".join(f"(?:{pattern})" for pattern, _ in patterns)
+        return ((joined, union(at for _, at in patterns)),)
+
+    # Complement
+
+    def negate(self, shape: Shape, depth: int = 0) -> Shape | None:
+        """Every value that the shape does not hold; ``None`` where no shape says that."""
+        shape = self.resolve(shape)
+        if depth > 8 or isinstance(shape, Ref):
+            return None
+        if isinstance(shape, Union):
+            result: Shape = ANYTHING
+            for option in shape.options:
+                inverse = self.negate(option, depth + 1)
+                if inverse is None:
+                    return None
+                result = self.meet(result, inverse)
+            return result
+        if isinstance(shape, Anything):
+            return Nothing("everything is forbidden")
+        if isinstance(shape, Nothing):
+            return ANYTHING
+        within = self._negate_within(shape, depth)
+        return None if within is None else union((*_other_types(shape), *within))
+
+    def _negate_within(self, shape: Shape, depth: int) -> Sequence[Shape] | None:
+        """The values of the shape's own type that it does not hold."""
+        if isinstance(shape, Literal):
+            return _negate_literal(shape.value)
+        if isinstance(shape, Number):
+            return _negate_number(shape)
+        if isinstance(shape, String):
+            return _negate_string(shape)
+        if isinstance(shape, Array):
+            if shape.prefix or not isinstance(shape.rest, Anything):
+                return None
+            return _negate_counts(shape.least, shape.most, lambda least, most: Array(least=least, most=most))
+        assert isinstance(shape, Object)
+        return self._negate_object(shape, depth)
+
+    def _negate_object(self, shape: Object, depth: int) -> Sequence[Shape] | None:
+        if shape.patterns or not isinstance(shape.rest, Anything):
+            return None
+        parts: list[Shape] = [object_(Object(((name, Nothing("forbidden")),))) for name in shape.required]
+        for name, at in shape.properties:
+            inverse = self.negate(at, depth + 1)
+            if inverse is None:
+                return None
+            parts.append(object_(Object(((name, inverse),), required=(name,))))
+        return [*parts, *_negate_counts(shape.least, shape.most, lambda least, most: Object(least=least, most=most))]
+
+    # Membership
+
+    def holds(self, shape: Shape, value: Any) -> bool:
+        """Whether a value belongs to a shape. Formats are not looked at."""
+        return self.arrange(shape, value, _MISSING) is not _MISSING
+
+    def arrange(self, shape: Shape, value: Any, default: T) -> Any | T:
+        """The value as the shape would have it written: keys in order, whole floats as integers.
+
+        Returns:
+            An equal value, or ``default`` if the shape does not hold it.
+        """
+        shape = self.resolve(shape)
+        if isinstance(shape, Union):
+            for option in shape.options:
+                if (found := self.arrange(option, value, _MISSING)) is not _MISSING:
+                    return found
+            return default
+        if isinstance(shape, (Anything, Ref)):  # a reference still being worked out: give it the benefit
+            return value
+        if isinstance(shape, Literal):
+            return shape.value if literal(value) == shape or same(value, shape.value) else default
+        if isinstance(shape, Number):
+            return _arrange_number(shape, value, default)
+        if isinstance(shape, String):
+            return value if _holds_string(shape, value) else default
+        if isinstance(shape, Array):
+            return self._arrange_array(shape, value, default)
+        return self._arrange_object(shape, value, default) if isinstance(shape, Object) else default
+
+    def _arrange_array(self, shape: Array, value: Any, default: T) -> Any | T:
+        if not isinstance(value, list) or not _within(len(value), shape.least, shape.most):
+            return default
+        shapes = itertools.chain(shape.prefix, itertools.repeat(shape.rest))
+        items = [self.arrange(at, item, _MISSING) for at, item in zip(shapes, value, strict=False)]
+        return default if any(item is _MISSING for item in items) else items
+
+    def _arrange_object(self, shape: Object, value: Any, default: T) -> Any | T:
+        if not isinstance(value, dict) or not _within(len(value), shape.least, shape.most):
+            return default
+        if any(name not in value for name in shape.required):
+            return default
+        order = [name for name, _ in shape.properties if name in value]
+        declared = set(order)
+        order += [name for name in value if name not in declared]
+        arranged = {name: self.arrange(lookup(shape, name), value[name], _MISSING) for name in order}
+        return default if any(item is _MISSING for item in arranged.values()) else arranged
+
+
+_MISSING = object()
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equality as JSON Schema has it: 1 is 1.0, but ``true`` is not 1, and the order of keys is nothing."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(item, b[key]) for key, item in a.items())
+    return bool(a == b)
+
+
+def _min(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else min(a, b)
+
+
+def _within(count: int, least: int, most: int | None) -> bool:
+    return least <= count and (most is None or count <= most)
+
+
+def _meet_numbers(a: Number, b: Number) -> Shape:
+    low, low_open = a.low, a.low_open
+    if low is None or (b.low is not None and (b.low, b.low_open) > (low, low_open)):
+        low, low_open = b.low, b.low_open
+    high, high_open = a.high, a.high_open
+    if high is None or (b.high is not None and (-b.high, b.high_open) > (-high, high_open)):
+        high, high_open = b.high, b.high_open
+    multiples = tuple(dict.fromkeys((*a.multiples, *b.multiples)))
+    return number(Number(a.integer or b.integer, low, low_open, high, high_open, multiples))
+
+
+def _meet_strings(a: String, b: String) -> Shape:
+    return string(
+        String(
+            max(a.least, b.least),
+            _min(a.most, b.most),
+            tuple(dict.fromkeys((*a.patterns, *b.patterns))),
+            tuple(dict.fromkeys((*a.formats, *b.formats))),
+            a.excluded | b.excluded,
+        )
+    )
+
+
+def _arrange_number(shape: Number, value: Any, default: T) -> Any | T:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return default
+    if isinstance(value, float) and (value == 0 or (shape.integer and value.is_integer())):
+        value = int(value)  # the engine writes integers without a point, and knows no negative zero
+    if shape.integer and not isinstance(value, int):
+        return default
+    if shape.low is not None and (value < shape.low or (shape.low_open and value == shape.low)):
+        return default
+    if shape.high is not None and (value > shape.high or (shape.high_open and value == shape.high)):
+        return default
+    return value if all(_divides(factor, value) for factor in shape.multiples) else default
+
+
+def _divides(factor: float, value: float) -> bool:
+    if isinstance(factor, int) and isinstance(value, int):
+        return value % factor == 0
+    quotient = value / factor
+    return math.isfinite(quotient) and quotient == int(quotient)
+
+
+def _holds_string(shape: String, value: Any) -> bool:
+    return (
+        isinstance(value, str)
+        and _within(len(value), shape.least, shape.most)
+        and value not in shape.excluded
+        and all(matches(pattern, value) for pattern in shape.patterns)
+    )
+
+
+def _surely_disjoint(patterns: list[str]) -> bool:
+    """Whether each pattern is anchored to a plain beginning that no other shares."""
+    heads = [re.match(r"\^((?:[A-Za-z0-9_ :/@#-]|\\[.$/-])+)(?![*?{+|])", pattern) for pattern in patterns]
+    starts = [head[1] for head in heads if head and "|" not in re.sub(r"\\.|\(.*\)", "", head.string)]
+    return len(starts) == len(patterns) and not any(
+        a.startswith(b) or b.startswith(a) for a, b in itertools.combinations(starts, 2)
+    )
+
+
+def _type_of(shape: Shape) -> str:
+    if isinstance(shape, Literal):
+        value = shape.value
+        kinds = {type(None): "null", bool: "boolean", str: "string", list: "array", dict: "object"}
+        return kinds.get(type(value), "number")
+    return type(shape).__name__.lower()
+
+
+def _other_types(shape: Shape) -> list[Shape]:
+    mine = _type_of(shape)
+    return [at for kind, shapes in EVERY_TYPE.items() if kind != mine for at in shapes]
+
+
+def _negate_literal(value: Any) -> Sequence[Shape] | None:
+    if value is None:
+        return ()
+    if isinstance(value, bool):
+        return (literal(not value),)
+    if isinstance(value, str):
+        return (String(excluded=frozenset((value,))),)
+    if isinstance(value, (int, float)):
+        return (Number(high=value, high_open=True), Number(low=value, low_open=True))
+    if not value:
+        return (Array(least=1),) if isinstance(value, list) else (Object(least=1),)
+    return None
+
+
+def _negate_number(shape: Number) -> Sequence[Shape] | None:
+    if shape.integer or shape.multiples:
+        return None
+    parts: list[Shape] = []
+    if shape.low is not None:
+        parts.append(Number(high=shape.low, high_open=not shape.low_open))
+    if shape.high is not None:
+        parts.append(Number(low=shape.high, low_open=not shape.high_open))
+    return parts
+
+
+def _negate_string(shape: String) -> Sequence[Shape] | None:
+    if shape.patterns or shape.formats:
+        return None
+    kept: list[Shape] = [literal(text) for text in sorted(shape.excluded)]
+    return [*kept, *_negate_counts(shape.least, shape.most, lambda least, most: String(least, most))]
+
+
+def _negate_counts(least: int, most: int | None, make: Callable[[int, int | None], Shape]) -> list[Shape]:
+    parts: list[Shape] = []
+    if least > 0:
+        parts.append(make(0, least - 1))
+    if most is not None:
+        parts.append(make(most + 1, None))
+    return parts
+

@@ -1,0 +1,262 @@
+"""Writes a shape as the JSON schema that llguidance compiles to exactly that shape."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from hermes_agent.formats.shapes.algebra import Algebra
+from hermes_agent.formats.shapes.nodes import (
+    Anything,
+    Array,
+    Literal,
+    Nothing,
+    Number,
+    Object,
+    Ref,
+    Shape,
+    String,
+    Union,
+    object_,
+)
+
+__all__ = ["Bounds", "write"]
+
+_FORMATS = frozenset(
+    ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
+)  # what llguidance knows; others say nothing
+_MOST_COUNTED = 8
+"""Optional properties whose number can be bounded; each doubles the alternatives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long an answer may grow where the schema does not say. ``None`` lifts a bound.
+
+    Without one, a small model that falls into a loop inside a string or a list runs to its token limit.
+
+    Attributes:
+        string: Characters in a string that has neither ``maxLength`` nor a pattern, a format or fixed values.
+        array: Items in an array without ``maxItems``.
+    """
+
+    string: int | None = 10_000
+    array: int | None = 1_000
+
+
+def write(shape: Shape, algebra: Algebra, bounds: Bounds) -> dict[str, Any]:
+    """The schema of a shape, with the definitions it needs under ``$defs``."""
+    writer = _Writer(algebra, bounds)
+    schema = writer.write(shape)
+    definitions: dict[str, Any] = {}
+    while missing := [name for name in writer.needed if name not in definitions]:
+        for name in missing:
+            definitions[name] = writer.write(algebra.resolve(Ref(name)))
+    if not isinstance(schema, dict):
+        schema = {} if schema else {"not": {}}
+    return {**schema, "$defs": definitions} if definitions else schema
+
+
+class _Writer:
+    def __init__(self, algebra: Algebra, bounds: Bounds) -> None:
+        self.algebra = algebra
+        self.bounds = bounds
+        self.needed: dict[str, None] = {}
+
+    def write(self, shape: Shape) -> Any:
+        if isinstance(shape, Nothing):
+            return False
+        if isinstance(shape, Anything):
+            return True
+        if isinstance(shape, Literal):
+            return {"const": shape.value}
+        if isinstance(shape, Ref):
+            behind = self.algebra.resolve(shape)
+            if isinstance(behind, (Nothing, Anything, Literal, Number, String)):
+                return self.write(behind)
+            self.needed[shape.name] = None
+            return {"$ref": f"#/$defs/{shape.name}"}
+        if isinstance(shape, Number):
+            return self.number(shape)
+        if isinstance(shape, String):
+            return self.string(shape)
+        if isinstance(shape, Array):
+            return self.array(shape)
+        if isinstance(shape, Object):
+            options = [self.object(counted) for counted in self.counted(shape)]
+            return options[0] if len(options) == 1 else {"anyOf": options}
+        return self.union(shape)
+
+    def union(self, shape: Union) -> Any:
+        literals = [option.value for option in shape.options if isinstance(option, Literal)]
+        options = [self.write(option) for option in shape.options if not isinstance(option, Literal)]
+        if literals:
+            options.append({"enum": literals})
+        return options[0] if len(options) == 1 else {"anyOf": options}
+
+    def number(self, shape: Number) -> dict[str, Any]:
+        schema: dict[str, Any] = {"type": "integer" if shape.integer else "number"}
+        if shape.low is not None:
+            schema["exclusiveMinimum" if shape.low_open else "minimum"] = shape.low
+        if shape.high is not None:
+            schema["exclusiveMaximum" if shape.high_open else "maximum"] = shape.high
+        return _all(schema, [{"multipleOf": factor} for factor in shape.multiples])
+
+    def string(self, shape: String) -> dict[str, Any]:
+        schema: dict[str, Any] = {"type": "string"}
+        if shape.least:
+            schema["minLength"] = shape.least
+        most = shape.most
+        parts: list[dict[str, Any]] = []
+        for pattern in shape.patterns:
+            if (why := _refused(pattern)) is None:
+                parts.append({"pattern": pattern})
+            else:
+                self.algebra.warn(f"the pattern {pattern!r} is checked only afterwards: {why}")
+        for name in shape.formats:
+            if name in _FORMATS:
+                parts.append({"format": name})
+            else:
+                self.algebra.warn(f"the format {name!r} is checked only afterwards")
+        if shape.excluded:
+            parts.append({"pattern": all_but(shape.excluded)})
+        if most is None and not parts and self.bounds.string is not None:
+            most = max(self.bounds.string, shape.least)
+        if most is not None:
+            schema["maxLength"] = most
+        return _all(schema, parts)
+
+    def array(self, shape: Array) -> dict[str, Any]:
+        schema: dict[str, Any] = {"type": "array"}
+        if shape.prefix:
+            schema["prefixItems"] = [self.write(item) for item in shape.prefix]
+        schema["items"] = self.write(shape.rest)
+        if shape.least:
+            schema["minItems"] = shape.least
+        most = shape.most
+        if most is None and self.bounds.array is not None:
+            most = max(self.bounds.array, shape.least, len(shape.prefix))
+        if most is not None:
+            schema["maxItems"] = most
+        return schema
+
+    def object(self, shape: Object) -> dict[str, Any]:
+        names = [name for name, _ in shape.properties]
+        schema: dict[str, Any] = {"type": "object"}
+        if names:
+            schema["properties"] = {name: self.write(at) for name, at in shape.properties}
+        patterns = {pattern: self.write(at) for pattern, at in shape.patterns}
+        rest = self.write(shape.rest)
+        for pattern in patterns:
+            if why := _refused(pattern):
+                self.algebra.warn(f"names matching {pattern!r} are checked only afterwards: {why}")
+                patterns, rest = {}, True
+                break
+        if names and not patterns and rest is not False:
+            # As additionalProperties, the engine would let "\u0061" pass for a name other than a declared "a".
+            patterns, rest = {all_but(names): rest}, False
+        if patterns:
+            schema["patternProperties"] = patterns
+        schema["additionalProperties"] = rest
+        if shape.required:
+            schema["required"] = list(shape.required)
+        if shape.least > len(shape.required):
+            schema["minProperties"] = shape.least
+        if shape.most is not None:
+            schema["maxProperties"] = shape.most
+        return schema
+
+    def counted(self, shape: Object) -> Iterable[Object]:
+        """Object shapes that together say the same, and count properties only where all declared are required."""
+        optional = [name for name, at in shape.properties if name not in shape.required and at != Nothing()]
+        if shape.least <= len(shape.required):
+            shape = replace(shape, least=0)
+        if not optional or (shape.least == 0 and shape.most is None):
+            return [shape]
+        if shape.most is None and shape.least == len(shape.required) + 1:
+            return _at_least_one(shape, optional)
+        closed = shape.rest == Nothing() and not shape.patterns
+        if shape.most is not None and closed and shape.most >= len(shape.properties):
+            return self.counted(replace(shape, most=None))
+        if len(optional) > _MOST_COUNTED:
+            self.algebra.warn("minProperties and maxProperties are checked only afterwards")
+            return [replace(shape, least=0, most=None)]
+        return list(_chosen(shape, optional))
+
+
+def _at_least_one(shape: Object, optional: list[str]) -> list[Object]:
+    """One more than the required: by which optional property is the first there, or none of them."""
+    options: list[Object] = []
+    for index in range(len(optional) + 1):
+        forbidden, needed = optional[:index], optional[index : index + 1]
+        option = _settled(shape, forbidden, needed, 0 if needed else shape.least, None)
+        options += [option] if option is not None else []
+    return options
+
+
+def _chosen(shape: Object, optional: list[str]) -> Iterator[Object]:
+    for flags in itertools.product((True, False), repeat=len(optional)):
+        needed = [name for name, flag in zip(optional, flags, strict=True) if flag]
+        forbidden = [name for name, flag in zip(optional, flags, strict=True) if not flag]
+        option = _settled(shape, forbidden, needed, shape.least, shape.most)
+        if option is not None:
+            yield option
+
+
+def _settled(shape: Object, forbidden: list[str], needed: list[str], least: int, most: int | None) -> Object | None:
+    properties = tuple((name, Nothing() if name in forbidden else at) for name, at in shape.properties)
+    settled = object_(Object(properties, shape.patterns, shape.rest, (*shape.required, *needed), least, most))
+    if not isinstance(settled, Object):
+        return None
+    if settled.rest == Nothing() and not settled.patterns:
+        settled = replace(settled, most=None)
+    return replace(settled, least=0) if settled.least <= len(settled.required) else settled
+
+
+def _all(schema: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Constraints of which one schema object can hold only one of a kind."""
+    if len(parts) <= 1:
+        return {**schema, **(parts[0] if parts else {})}
+    return {**schema, "allOf": [{"type": schema["type"], **part} for part in parts]}
+
+
+@lru_cache(maxsize=2048)
+def _refused(pattern: str) -> str | None:
+    """Why the engine cannot read a pattern; ``None`` if it can."""
+    from llguidance import LLMatcher
+
+    error = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema({"type": "string", "pattern": pattern}))
+    if not error:
+        return None
+    reasons = [line.removeprefix("error: ") for line in error.splitlines() if line.startswith("error: ")]
+    return reasons[0] if reasons else error.splitlines()[0]
+
+
+def all_but(texts: Iterable[str]) -> str:
+    """A regular expression for every text except those given, without lookaround: their prefix tree, turned over."""
+    tree: dict[str, Any] = {}
+    for text in texts:
+        node = tree
+        for character in text:
+            node = node.setdefault(character, {})
+        node[""] = {}
+    return f"^(?:{_turned(tree)})$"
+
+
+def _turned(node: dict[str, Any]) -> str:
+    following = sorted(character for character in node if character)
+    if not following:
+        return "(?s:.+)"  # the end of a forbidden text: something must follow
+    others = "".join(_in_class(character) for character in following)
+    options = [f"[^{others}](?s:.*)"]
+    options += [f"{re.escape(character)}(?:{_turned(node[character])})" for character in following]
+    tail = "|".join(options)
+    return tail if "" in node else f"|{tail}"
+
+
+def _in_class(character: str) -> str:
+    return f"\\{character}" if character in r"\]^-[&~" else character
