@@ -1,0 +1,165 @@
+"""Text to tokens and back, where data must not become markup and no character may be torn apart."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from hermes_agent.formats.prompt import Segment
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["StopStrings", "TextStream", "encode_segments"]
+
+
+def encode_segments(tokenizer: PreTrainedTokenizerBase, segments: Iterable[Segment]) -> list[int]:
+    """Tokens of a prompt. Nothing is added at its ends.
+
+    In a trusted segment every added token counts as what it is. In an untrusted one none can arise, special or
+    not: ``<|im_end|>`` and Qwen's ``<tool_call>`` become the pieces that any other text would become. The tokens
+    decode to the same text, as far as the tokenizer's own normaliser keeps text as it is.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        segments: The prompt.
+    """
+    encode = _encoder(tokenizer)
+    ids: list[int] = []
+    for trusted, run in groupby(segments, key=lambda segment: segment.trusted):
+        text = "".join(segment.text for segment in run)
+        if trusted:
+            ids.extend(encode(text))
+            continue
+        for piece in _split(text, _added(tokenizer)):
+            found = encode(piece)
+            if _markup_ids(tokenizer).isdisjoint(found):
+                ids.extend(found)
+            else:  # The normaliser or the model itself made one after all: letter by letter it cannot.
+                for letter in piece:
+                    ids.extend(encode(letter))
+    return ids
+
+
+def _split(text: str, added: re.Pattern[str] | None) -> list[str]:
+    """Cut behind the first character of every added token, overlapping ones too."""
+    if added is None:
+        return [text] if text else []
+    pieces: list[str] = []
+    start = 0
+    match = added.search(text)
+    while match:
+        cut = match.start() + 1
+        pieces.append(text[start:cut])
+        start = cut
+        match = added.search(text, cut)
+    pieces.append(text[start:])
+    return [piece for piece in pieces if piece]
+
+
+_patterns: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[re.Pattern[str] | None, frozenset[int]]] = (
+    WeakKeyDictionary()
+)
+
+
+def _markup(tokenizer: PreTrainedTokenizerBase) -> tuple[re.Pattern[str] | None, frozenset[int]]:
+    known = _patterns.get(tokenizer)
+    if known is None:
+        # Runs of blanks and single characters are added tokens in some vocabularies; they mark nothing up.
+        marks = {t.content: i for i, t in tokenizer.added_tokens_decoder.items() if len(t.content.strip()) > 1}
+        pattern = re.compile("|".join(map(re.escape, sorted(marks, key=len)))) if marks else None
+        known = _patterns[tokenizer] = (pattern, frozenset(marks.values()))
+    return known
+
+
+def _added(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+    return _markup(tokenizer)[0]
+
+
+def _markup_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    return _markup(tokenizer)[1]
+
+
+def _encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
+    """Encode a piece as the middle of a text.
+
+    SentencePiece vocabularies put a space before whatever they encode; in the middle of a prompt it would be a
+    space that nobody wrote, so the piece is encoded behind a line break, which is then taken off.
+    """
+
+    def plain(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False))
+
+    letter = tokenizer.convert_ids_to_tokens(plain("a"))
+    if not (letter and letter[0].startswith("▁")):
+        return plain
+    lead = plain("\n")
+
+    def inner(text: str) -> list[int]:
+        ids = plain("\n" + text)
+        if ids[: len(lead)] == lead:
+            return ids[len(lead) :]
+        # The break has merged with what follows: with a break more in front it is the first that merges.
+        return plain(text)
+
+    return inner
+
+
+class TextStream:
+    """Turns tokens into text as they come; a character is given out when all its bytes are there.
+
+    Args:
+        bytes_of: The bytes a token stands for. Added tokens stand for their names.
+    """
+
+    def __init__(self, bytes_of: Callable[[int], bytes]) -> None:
+        self._bytes_of = bytes_of
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        """The text that this token completes."""
+        return self._decoder.decode(self._bytes_of(token))
+
+    def flush(self) -> str:
+        """What is left: a replacement character if the last character was never finished."""
+        return self._decoder.decode(b"", final=True)
+
+
+class StopStrings:
+    """Holds text back while it may still become a stop string.
+
+    Args:
+        stops: The strings that end a text; they are not part of it.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._held = ""
+
+    def push(self, text: str, *, may_stop: bool = True) -> tuple[str, bool]:
+        """What may be given out now, and whether a stop string was reached."""
+        if not self._stops:
+            return text, False
+        self._held += text
+        if may_stop:
+            found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+            if found:
+                text, self._held = self._held[: min(found)], ""
+                return text, True
+        keep = max(self._overlap(stop) for stop in self._stops)
+        text, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return text, False
+
+    def flush(self) -> str:
+        """What was held back and turned out to be text."""
+        text, self._held = self._held, ""
+        return text
+
+    def _overlap(self, stop: str) -> int:
+        """How many characters at the end could be the start of ``stop``."""
+        longest = min(len(stop) - 1, len(self._held))
+        return next((n for n in range(longest, 0, -1) if self._held.endswith(stop[:n])), 0)
