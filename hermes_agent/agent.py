@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-import re
 from typing import Any, Generic, TypedDict, get_args, overload
 
 import anyio
@@ -234,13 +234,18 @@ class Agent(Generic[DepsT, OutputT]):
         send, receive = anyio.create_memory_object_stream[Event](_STREAM_BUFFER)
         run = Run(self._plan, self.model, prompt, history=history, deps=deps, emit=send.send)
         stream: RunStream[OutputT] = RunStream(receive)
+        broke: Exception | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(stream._drive, run, send)
             try:
                 with receive:
                     yield stream
+            except Exception as error:  # noqa: BLE001  # carried past the task group, which would wrap it
+                broke = error
             finally:
                 group.cancel_scope.cancel()
+        if broke is not None:
+            raise broke
 
 
 class RunStream(Generic[OutputT]):
@@ -267,11 +272,17 @@ class RunStream(Generic[OutputT]):
             )
         return self._result
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        async for event in self._receive:
-            yield event
-        if self._error is not None:
-            raise self._error
+    # An iterator, not a generator: a reader may `break`, and no half-read generator is left for the collector.
+    def __aiter__(self) -> RunStream[OutputT]:
+        return self
+
+    async def __anext__(self) -> Event:
+        try:
+            return await self._receive.receive()
+        except anyio.EndOfStream:
+            if self._error is not None:
+                raise self._error from None
+            raise StopAsyncIteration from None
 
     async def _drive(self, run: Run, send: MemoryObjectSendStream[Event]) -> None:
         # The error is carried to the reader, who would otherwise get it wrapped in an exception group.

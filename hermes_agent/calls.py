@@ -128,7 +128,7 @@ async def _run(
         text = cut(result_text(value), limits.tool_result_chars)
     except Retry as retry:
         return _refused(call, str(retry), time.perf_counter() - started)
-    except Exception as error:  # noqa: BLE001  # whatever a tool raises is the tool's result, or ends the run
+    except Exception as error:  # whatever a tool raises is the tool's result, or ends the run
         _logger.info("tool %r failed", tool.name, exc_info=error)
         return _failed(call, error, time.perf_counter() - started)
     return Outcome(call, ToolMessage(text, call.name, call.id), time.perf_counter() - started)

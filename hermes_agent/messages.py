@@ -25,7 +25,7 @@ __all__ = [
     "UserMessage",
 ]
 
-JsonValue: TypeAlias = "None | bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue]"
+JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 
 _VERSION = 1
 
@@ -210,7 +210,9 @@ class Conversation(Sequence[Message]):
             return cls(_adapter().validate_python(data.get("messages")))
         except (ValueError, ValidationError, RecursionError) as error:
             raise ConfigurationError(
-                f"not a saved conversation: {error}", hint="load what Conversation.to_json() wrote", raw=str(text)[:2000]
+                f"not a saved conversation: {error}",
+                hint="load what Conversation.to_json() wrote",
+                raw=str(text)[:2000],
             ) from error
 
 

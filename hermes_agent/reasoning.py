@@ -40,10 +40,10 @@ class Reasoning:
             )
 
     @classmethod
-    def of(cls, value: Reasoning | Mode | bool) -> Reasoning:
-        """Read the short forms: a mode by name, or ``True``/``False`` for on and off."""
+    def of(cls, value: Reasoning | Mode | Literal["optional"] | bool) -> Reasoning:
+        """Read the short forms: a mode by name (``"optional"`` is ``"auto"``), or a bool for on and off."""
         if isinstance(value, Reasoning):
             return value
         if isinstance(value, bool):
             return cls("on" if value else "off")
-        return cls("auto" if value == "optional" else value)  # type: ignore[comparison-overlap]  # a spoken synonym
+        return cls("auto" if value == "optional" else value)

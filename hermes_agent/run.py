@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, NoReturn
+from typing import Any, Generic
 
 import anyio
 from typing_extensions import TypeVar
@@ -17,6 +17,7 @@ from typing_extensions import TypeVar
 from hermes_agent.calls import OnToolError, Outcome, fault_feedback, run_calls
 from hermes_agent.context import RunContext
 from hermes_agent.errors import (
+    ConfigurationError,
     GuaranteeError,
     HermesError,
     InvalidOutputError,
@@ -43,7 +44,7 @@ from hermes_agent.output import Output, OutputError
 from hermes_agent.reasoning import Reasoning
 from hermes_agent.sampling import Sampling
 from hermes_agent.tool import Tool
-from hermes_agent.turn import CallPart, Turn
+from hermes_agent.turn import CallPart, Fault, Turn
 
 __all__ = ["Emit", "Plan", "Run", "RunResult"]
 
@@ -132,28 +133,33 @@ class Run:
         """
         try:
             with anyio.move_on_after(self.plan.limits.seconds):
-                while True:
-                    turn, finish = await self._write_turn()
-                    if turn.tool_calls or turn.faults:
-                        await self._answer(turn)
-                    elif (done := self._accept(turn, finish)) is not None:
-                        await self._tell(Final(done.output))
-                        return done
+                return await self._loop()
         except HermesError as error:
             if not error.messages:
                 error.messages = self.messages
             raise
-        self._stop(LimitExceededError, f"the run took more than seconds={self.plan.limits.seconds!r}", "raise the limit")
+        raise self._error(
+            LimitExceededError, f"the run took more than seconds={self.plan.limits.seconds!r}", "raise the limit"
+        )
+
+    async def _loop(self) -> RunResult[Any]:
+        while True:
+            turn, finish = await self._write_turn()
+            if turn.tool_calls or turn.faults:
+                await self._answer(turn)
+            elif (done := self._accept(turn, finish)) is not None:
+                await self._tell(Final(done.output))
+                return done
 
     async def _write_turn(self) -> tuple[Turn, FinishReason]:
         step = self._usage.steps + 1
         limits = self.plan.limits
         if limits.steps is not None and step > limits.steps:
-            self._stop(LimitExceededError, f"no answer after steps={limits.steps!r} model turns", "raise Limits(steps=…)")
+            raise self._error(
+                LimitExceededError, f"no answer after steps={limits.steps!r} model turns", "raise Limits(steps=…)"
+            )
         await self._tell(StepStarted(step))
-        parser = TurnParser(
-            tools=self.plan.tools, dialect=self.model.dialect, output=self.plan.output
-        )  # fmt: skip
+        parser = TurnParser(tools=self.plan.tools, dialect=self.model.dialect, output=self.plan.output)
         finish: FinishReason = "stop"
         used = Usage(steps=1)
         async with aclosing(self.model.generate(self._request())) as chunks:
@@ -179,7 +185,7 @@ class Run:
         if limits.output_tokens is not None:
             left = limits.output_tokens - self._usage.output_tokens
             if left <= 0:
-                self._stop(
+                raise self._error(
                     LimitExceededError,
                     f"output_tokens={limits.output_tokens!r} are used up",
                     "raise Limits(output_tokens=…)",
@@ -200,21 +206,26 @@ class Run:
         """Run the calls of a turn, and answer each call and each fault in the order they stand."""
         at = len(self.messages)
         calls = [replace(call, id=f"call_{at}_{i}") for i, call in enumerate(turn.tool_calls)]
-        broken = [fault for fault in turn.faults if fault.kind != "unknown_tool"]
+        broken = any(fault.kind != "unknown_tool" for fault in turn.faults)
         self._append(
             AssistantMessage(turn.text, turn.reasoning, tuple(calls), raw=turn.raw if broken else ""),
         )
         limit = self.plan.limits.tool_calls
         if limit is not None and self._usage.tool_calls + len(calls) > limit:
-            self._stop(LimitExceededError, f"more than tool_calls={limit!r} calls", "raise Limits(tool_calls=…)")
+            raise self._error(LimitExceededError, f"more than tool_calls={limit!r} calls", "raise Limits(tool_calls=…)")
+        for call in calls:
+            if (tool := self.plan.tools.get(call.name)) is not None and tool.function is None:
+                raise ConfigurationError(
+                    f"tool {call.name!r} has only a schema and cannot be run here", hint="give Tool.from_schema(call=…)"
+                )
         outcomes = await self._run_calls(calls)
         self._usage += Usage(tool_calls=len(calls))
         answers = iter(outcomes)
         for part in turn.parts:
             if isinstance(part, CallPart):
                 self._append(next(answers).message)
-            elif part in broken:
-                self._append(fault_feedback(part))  # type: ignore[arg-type]  # only faults are in broken
+            elif isinstance(part, Fault) and part.kind != "unknown_tool":
+                self._append(fault_feedback(part))
         self._answered_calls = self._answered_calls or any(not outcome.invalid for outcome in outcomes)
         self._raise_failures(outcomes)
         if broken or any(outcome.invalid for outcome in outcomes):
@@ -253,7 +264,7 @@ class Run:
         """The result if the turn is a valid answer; else ``None``, with the correction appended."""
         if finish == "length" and self.plan.output.kind == "text" and turn.text.strip():
             self._append(AssistantMessage(turn.text, turn.reasoning))
-            self._stop(
+            raise self._error(
                 LimitExceededError,
                 f"the answer was cut off after {self._usage.output_tokens} tokens",
                 "raise Limits(turn_tokens=…) or the model's context; the text so far is on .raw",
@@ -273,7 +284,7 @@ class Run:
         self._attempts.append(turn.raw)
         self._corrections += 1
         if self._corrections > self.plan.limits.corrections:
-            self._stop(
+            raise self._error(
                 kind,
                 f"{message} (corrections={self.plan.limits.corrections!r} were used up)",
                 "look at .attempts; a larger model, worked examples= or constrain='auto' help",
@@ -295,8 +306,8 @@ class Run:
             )
         return guarantee
 
-    def _stop(self, kind: type[RunError], message: str, hint: str, *, raw: str = "") -> NoReturn:
-        raise kind(message, hint=hint, raw=raw, messages=self.messages, attempts=self._attempts)
+    def _error(self, kind: type[RunError], message: str, hint: str, *, raw: str = "") -> RunError:
+        return kind(message, hint=hint, raw=raw, messages=self.messages, attempts=self._attempts)
 
     async def _tell(self, event: Event) -> None:
         if self.emit is not None:

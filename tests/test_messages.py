@@ -61,9 +61,17 @@ def test_what_is_not_json_is_refused_by_name(value: object) -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    ["", "[]", "null", '{"version": 2, "messages": []}', '{"version": 1}', '{"version": 1, "messages": [{"role": "x"}]}',
-     '{"version": 1, "messages": [{"role": "user"}]}', "[" * 100_000],
-)  # fmt: skip
+    [
+        "",
+        "[]",
+        "null",
+        '{"version": 2, "messages": []}',
+        '{"version": 1}',
+        '{"version": 1, "messages": [{"role": "x"}]}',
+        '{"version": 1, "messages": [{"role": "user"}]}',
+        "[" * 100_000,
+    ],
+)
 def test_what_is_not_a_saved_conversation_is_refused(broken: str) -> None:
     with pytest.raises(ConfigurationError, match="not a saved conversation"):
         Conversation.from_json(broken)

