@@ -1,0 +1,187 @@
+"""One block of calls, found by `CallBody`, read into calls and faults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hermes_agent.formats.body import CallBody
+from hermes_agent.formats.functions import read_function
+from hermes_agent.formats.repair import REPAIRS, UnreadableCallError, call_of, decode, guess_name, read_call
+from hermes_agent.formats.scan import split_array
+from hermes_agent.messages import JsonValue, ToolCall
+from hermes_agent.turn import CallPart, Fault, FaultKind, Span
+
+__all__ = ["Block", "Reader", "read_block"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What the reading of calls depends on.
+
+    Attributes:
+        repairs: The repairs that may be used.
+        names: Names of the tools that were offered; ``None`` if that is not known.
+        schemas: ``properties`` of each tool's parameters, where known.
+    """
+
+    repairs: frozenset[str]
+    names: frozenset[str] | None = None
+    schemas: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
+
+    def unknown(self, part: CallPart, raw: str) -> Fault | None:
+        """The fault that stands behind a call of a tool nobody offered."""
+        name = part.call.name
+        if self.names is None or name in self.names:
+            return None
+        known = ", ".join(sorted(self.names)[:20]) or "none"
+        return Fault("unknown_tool", part.span, raw, f"there is no tool {name!r}; the tools are: {known}", name)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block of calls that has ended.
+
+    Attributes:
+        raw: Its text, tags included.
+        at: Where it begins in the turn.
+        body_at: Where its body begins.
+        body: What was found in it.
+        cut_short: The turn ended because its length was used up.
+    """
+
+    raw: str
+    at: int
+    body_at: int
+    body: CallBody
+    cut_short: bool = False
+
+    def text(self, span: Span) -> str:
+        """The text at ``span`` of the turn."""
+        return self.raw[span[0] - self.at : span[1] - self.at]
+
+    @property
+    def span(self) -> Span:
+        """Where the block stands in the turn."""
+        return self.at, self.at + len(self.raw)
+
+    @property
+    def inside(self) -> str:
+        """The text between the tags, less the white space at its ends."""
+        return self.raw[self.body_at - self.at : self.body.end_at - self.at].strip()
+
+
+def read_block(block: Block, reader: Reader) -> list[CallPart | Fault]:
+    """The calls of a block, each followed by its fault if the tool is unknown, or what is wrong with it."""
+    body = block.body
+    if body.function:
+        parts = _function(block, reader)
+    elif body.error:
+        parts = [_fault("malformed", block, body.error)]
+    elif body.end in ("eof", "cut") and (body.value_at is not None or not body.values):
+        parts = _truncated(block, reader)
+    elif body.end == "eof" and block.cut_short:
+        body.value_at = body.values.pop()[0]
+        parts = _truncated(block, reader)
+    elif not body.values:
+        parts = [_fault("malformed", block, "there is nothing between the tags")]
+    else:
+        if body.end in ("eof", "cut"):
+            body.used["missing_close"] = None
+        elif body.end == "open":
+            body.used["missing_closer_between"] = None
+        parts = _values(block, reader)
+    return _checked(parts, block, reader)
+
+
+def _values(block: Block, reader: Reader) -> list[CallPart | Fault]:
+    body = block.body
+    if off := [name for name in body.used if name not in reader.repairs]:
+        return [_fault("malformed", block, f"not one JSON object between the tags: {REPAIRS[off[0]]}")]
+    used = tuple(name for name in REPAIRS if name in body.used)
+    parts: list[CallPart | Fault] = []
+    for start, end in body.values:
+        alone = len(body.values) == 1
+        span = block.span if alone else (start, end)
+        raw = block.inside if alone else block.text(span)
+        text = block.text((start, end)).rstrip() + (body.owed if end == body.values[-1][1] else "")
+        if text.startswith("["):
+            parts += _array(block, text, start, reader, used)
+            continue
+        try:
+            parts.append(CallPart(read_call(raw, reader.repairs, text=text, used=used), span))
+        except UnreadableCallError as error:
+            parts.append(Fault("malformed", span, block.text(span), str(error), error.name))
+    return parts
+
+
+def _array(block: Block, text: str, at: int, reader: Reader, used: tuple[str, ...]) -> list[CallPart | Fault]:
+    """Read an array of calls."""
+    try:
+        items, respelled = decode(text, reader.repairs)
+    except UnreadableCallError as error:
+        return [_fault("malformed", block, str(error))]
+    spans = split_array(text)
+    if "call_array" not in reader.repairs or not items or len(items) != len(spans):
+        return [_fault("malformed", block, "not a JSON object between the tags, but an array")]
+    parts: list[CallPart | Fault] = []
+    for item, (start, end) in zip(items, spans, strict=True):
+        raw, span = text[start:end], (at + start, at + end)
+        try:
+            call = call_of(item, raw, reader.repairs, (*used, "call_array", *respelled))
+            parts.append(CallPart(call, span))
+        except UnreadableCallError as error:
+            parts.append(Fault("malformed", span, block.text(span), str(error), error.name))
+    return parts
+
+
+def _truncated(block: Block, reader: Reader) -> list[CallPart | Fault]:
+    """The turn ended inside the block: what was complete before that counts, in its own right."""
+    body = block.body
+    parts: list[CallPart | Fault] = []
+    if body.values:
+        parts = _values(block, reader)
+        if isinstance(parts[0], Fault) and len(parts) == 1:
+            return parts
+        start = body.value_at or block.at
+        parts = [_within(part, block, body.values[0]) for part in parts]
+    else:
+        start = block.at
+    span = (start, block.span[1])
+    raw = block.text(span)
+    name = guess_name(block.inside) if start == block.at else guess_name(raw)
+    return [*parts, Fault("truncated", span, raw, "the turn ended inside this call", name)]
+
+
+def _within(part: CallPart | Fault, block: Block, span: Span) -> CallPart | Fault:
+    """A part that took the whole block, moved to its own span."""
+    if isinstance(part, Fault) or part.span != block.span:
+        return part
+    call = part.call
+    return CallPart(ToolCall(call.name, call.arguments, raw=block.text(span), repairs=call.repairs), span)
+
+
+def _function(block: Block, reader: Reader) -> list[CallPart | Fault]:
+    if block.body.end == "eof" and "</function>" not in block.inside:
+        return [_fault("truncated", block, "the turn ended inside this call")]
+    if "function_tag" in reader.repairs:
+        try:
+            return [CallPart(read_function(block.inside, reader.schemas), block.span)]
+        except UnreadableCallError as error:
+            return [_fault("malformed", block, str(error), error.name)]
+    return [_fault("unrecognised_tag", block, "a call is a JSON object between <tool_call> and </tool_call>")]
+
+
+def _fault(kind: FaultKind, block: Block, detail: str, name: str | None = None) -> Fault:
+    return Fault(kind, block.span, block.raw, detail, name or guess_name(block.inside))
+
+
+def _checked(parts: list[CallPart | Fault], block: Block, reader: Reader) -> list[CallPart | Fault]:
+    if reader.names is None:
+        return parts
+    checked: list[CallPart | Fault] = []
+    for part in parts:
+        checked.append(part)
+        if isinstance(part, CallPart) and (fault := reader.unknown(part, block.text(part.span))):
+            checked.append(fault)
+    return checked

@@ -1,0 +1,139 @@
+"""What the parser looks for in text, compiled once for each set of tags."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, Protocol
+
+from hermes_agent.errors import ConfigurationError
+from hermes_agent.formats.body import block_ends
+from hermes_agent.formats.tags import NEAR_MISSES, THINK_CLOSE, THINK_OPEN, TOOL_CALL_CLOSE, TOOL_CALL_OPEN
+from hermes_agent.messages import JsonValue
+
+__all__ = ["Kind", "Markup", "NamedTool", "ToolLike", "markup", "read_tools"]
+
+Kind = Literal["call", "close", "response", "near", "think", "unthink", "stop", "object"]
+
+_OBJECT = r"""\{[ \t\r\n]{0,16}["'](?:name|arguments|parameters|args|function|type)["']"""
+_OBJECT_BEGINS = re.compile(r"""\{[ \t\r\n]{0,16}(?:["'][a-z]{0,10})?\Z""")
+
+
+class NamedTool(Protocol):
+    """Anything with a name."""
+
+    @property
+    def name(self) -> str:
+        """What the model calls it by."""
+        ...
+
+
+ToolLike = str | NamedTool | Mapping[str, JsonValue] | Callable[..., object]
+"""A tool's name, a `Tool`, an OpenAI-style description, or a function."""
+
+
+@dataclass(frozen=True, slots=True)
+class Markup:
+    """The patterns of one set of tags.
+
+    Attributes:
+        pattern: Finds the next thing in text that may be markup.
+        kinds: What a literal is, by its lower-case spelling.
+        thinks: Closing tag by opening tag of thinking blocks.
+        thoughts: Finds the next thing in a thinking block, by its closing tag.
+        ends: What ends a block of calls.
+        near: Finds the end of a call in some other format, by how it began.
+    """
+
+    pattern: re.Pattern[str]
+    kinds: Mapping[str, Kind]
+    thinks: Mapping[str, str]
+    thoughts: Mapping[str, re.Pattern[str]]
+    ends: tuple[re.Pattern[str], tuple[str, ...]]
+    near: Mapping[str, re.Pattern[str]]
+    _firsts: re.Pattern[str]
+    _prefixes: frozenset[str]
+    _longest: int
+    _objects: bool
+
+    def hold(self, text: str, pos: int) -> int:
+        """Where the end of ``text`` begins that may be the beginning of markup; its length if none does."""
+        end = len(text)
+        start = max(pos, end - self._longest + 1)
+        for found in self._firsts.finditer(text, start):
+            if text[found.start() :].lower() in self._prefixes:
+                end = found.start()
+                break
+        if self._objects and (found := _OBJECT_BEGINS.search(text, max(pos, len(text) - 32))):
+            end = min(end, found.start())
+        return end
+
+
+@lru_cache(maxsize=64)
+def markup(stops: tuple[str, ...], think: tuple[str, str], objects: bool) -> Markup:
+    """The patterns for these stops and thinking tags; ``objects`` finds bare objects too."""
+    thinks = {THINK_OPEN: THINK_CLOSE, think[0]: think[1]}
+    kinds: dict[str, Kind] = dict.fromkeys(NEAR_MISSES, "near")
+    kinds |= {"<tool_call": "call", "</tool_call": "close", "<tool_response": "response"}
+    kinds |= dict.fromkeys(map(str.lower, thinks), "think") | dict.fromkeys(map(str.lower, thinks.values()), "unthink")
+    loose = _alternatives(kinds)
+    exact = _alternatives(stops)
+    kinds |= dict.fromkeys(map(str.lower, stops), "stop")
+    pattern = f"(?i:{loose})" + (f"|{exact}" if stops else "") + (f"|{_OBJECT}" if objects else "")
+    ends = block_ends(stops)
+    return Markup(
+        pattern=re.compile(pattern),
+        kinds=kinds,
+        thinks={opening.lower(): closing for opening, closing in thinks.items()},
+        thoughts={
+            closing: re.compile(_alternatives((closing, TOOL_CALL_OPEN, "<tool_response", *stops)))
+            for closing in thinks.values()
+        },
+        ends=ends,
+        near={
+            opening: re.compile(rf"(?i:{re.escape(closing)}s?\s{{0,4}}[>\]])|(?={ends[0].pattern})")
+            for opening, closing in NEAR_MISSES.items()
+        }
+        | {"</tool_call": re.compile(r">|(?=[<\s])")},
+        _firsts=re.compile(f"[{re.escape(''.join({literal[0] for literal in kinds}))}]", re.IGNORECASE),
+        _prefixes=frozenset(
+            literal[:n] for literal in (*kinds, TOOL_CALL_OPEN, TOOL_CALL_CLOSE) for n in range(1, len(literal))
+        ),
+        _longest=max(map(len, kinds)),
+        _objects=objects,
+    )
+
+
+def _alternatives(literals: Iterable[str]) -> str:
+    return "|".join(re.escape(literal) for literal in sorted(literals, key=len, reverse=True))
+
+
+def read_tools(
+    tools: Iterable[ToolLike] | None,
+) -> tuple[frozenset[str] | None, dict[str, Mapping[str, JsonValue]]]:
+    """Names of the tools, and the ``properties`` of their parameters where known; names are ``None`` for ``None``.
+
+    Raises:
+        ConfigurationError: Something among them has no name.
+    """
+    if tools is None:
+        return None, {}
+    if isinstance(tools, str):
+        raise ConfigurationError(f"tools={tools!r} is one string", hint="pass a list of tools or of their names")
+    schemas: dict[str, Mapping[str, JsonValue]] = {}
+    for tool in tools:
+        inner = tool.get("function", tool) if isinstance(tool, Mapping) else tool
+        if isinstance(inner, str):
+            name, parameters = inner, None
+        elif isinstance(inner, Mapping):
+            name, parameters = inner.get("name"), inner.get("parameters")
+        else:
+            name = getattr(inner, "name", None) or getattr(inner, "__name__", None)
+            parameters = getattr(inner, "parameters", None)
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(f"{tool!r} has no name", hint="pass tools, names, schemas or functions")
+        properties = parameters.get("properties") if isinstance(parameters, Mapping) else None
+        schemas[name] = properties if isinstance(properties, Mapping) else {}
+    return frozenset(schemas), schemas

@@ -1,0 +1,164 @@
+"""The incremental parser of the Hermes format: the text of one assistant turn becomes a `Turn`.
+
+What it holds to:
+
+- Any chunking of a text gives the same turn. What was told as an event is never taken back; what may still
+  turn out to be markup is kept until that is known.
+- Tags are markup wherever they stand outside of JSON, in code fences too; inside the JSON of a call, or of a
+  typed answer, they are ordinary characters. JSON in prose is never a call.
+- A call ends where its JSON ends. What cannot be read is a fault with its span, never nothing, and never a
+  call made up from what was left. A fault spoils its own block only.
+- A thinking block opens with its tag at the beginning of a line (with blanks at most before it) or behind
+  other markup, at the start of the turn or later; elsewhere the tag is text. The first closing tag ends it.
+- A closing tag without an opening one, at the beginning of a line or of the turn, is dropped and noted. Text
+  before it stays text, since it was told already; ``reasoning_open=True`` says that the prompt opened the
+  block, and then everything up to the closing tag is reasoning.
+- Calls in a thinking block are intentions: see ``reasoning_calls``. If the block is never closed, but a
+  ``<tool_call>`` begins a line in it and nothing but calls follows, that tag closes it. Any other turn that
+  ends inside its thinking has a ``truncated`` fault, whatever the finish reason.
+- The first ``<tool_response>`` outside of JSON ends the turn, and so does a stop string of the dialect. In a
+  thinking block it does so behind a call.
+
+Repairs of the turn as a whole, in ``Turn.repairs``: ``stop_string``, ``tool_response`` (the turn was cut
+there), ``orphan_think_close``, ``orphan_close`` (a closing tag was dropped), ``unclosed_think`` (a call closed
+the thinking).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Literal
+
+from hermes_agent.errors import ConfigurationError
+from hermes_agent.events import ParserEvent
+from hermes_agent.formats.blocks import Reader
+from hermes_agent.formats.dialects import Dialect
+from hermes_agent.formats.dialects import dialect as named_dialect
+from hermes_agent.formats.markup import ToolLike, markup, read_tools
+from hermes_agent.formats.reader import FinishReason, TurnReader
+from hermes_agent.formats.repair import DEFAULT_REPAIRS, repair_names
+from hermes_agent.formats.tags import DEFAULT_STOPS, THINK_CLOSE, THINK_OPEN
+from hermes_agent.output import Output
+from hermes_agent.turn import Turn
+
+__all__ = ["TurnParser", "parse"]
+
+ReasoningCalls = Literal["ignore", "use"]
+
+
+def parse(
+    text: str,
+    *,
+    tools: Iterable[ToolLike] | None = None,
+    dialect: str | Dialect | None = None,
+    finish_reason: FinishReason | None = None,
+    repairs: Collection[str] = DEFAULT_REPAIRS,
+    reasoning_calls: ReasoningCalls = "ignore",
+    reasoning_open: bool = False,
+    output: Output[object] | None = None,
+) -> Turn:
+    """Read a whole assistant turn.
+
+    Args:
+        text: The turn as the model wrote it, tags and all.
+        finish_reason: ``"length"`` if the model was cut off: a call without its closing tag is then truncated.
+        tools, dialect, repairs, reasoning_calls, reasoning_open, output: See `TurnParser`.
+
+    Example:
+        >>> turn = parse('One moment.\\n<tool_call>\\n{"name": "now", "arguments": {}}\\n</tool_call>')
+        >>> turn.text, turn.tool_calls[0].name
+        ('One moment.', 'now')
+    """
+    parser = TurnParser(
+        tools=tools,
+        dialect=dialect,
+        repairs=repairs,
+        reasoning_calls=reasoning_calls,
+        reasoning_open=reasoning_open,
+        output=output,
+    )
+    parser.feed(text)
+    return parser.finish(finish_reason)
+
+
+class TurnParser:
+    """Reads a turn in pieces of any size.
+
+    Args:
+        tools: What was offered: tools, their names, OpenAI-style descriptions or functions. A call of any
+            other tool has an ``unknown_tool`` fault behind it. ``None`` means that this is not known: no such
+            faults, and no recovery of calls without an opening tag.
+        dialect: Whose thinking tags and stop strings count; ``None`` takes the common ones.
+        repairs: Names of `hermes_agent.formats.repair.REPAIRS` that may be used.
+        reasoning_calls: Calls in thinking blocks are always in ``Turn.reasoning_calls``. ``"use"`` makes
+            them the turn's calls if there is nothing like a call outside.
+        reasoning_open: The prompt ended with the opening tag of a thinking block.
+        output: What the answer must be. A typed answer is JSON, in which tags are ordinary characters, and
+            no call is recovered from bare JSON.
+
+    Raises:
+        ConfigurationError: An argument is not one of the above.
+
+    Example:
+        >>> parser = TurnParser(tools=["now"])
+        >>> parser.feed("Hel")
+        [TextDelta(text='Hel')]
+        >>> parser.feed("lo<tool_ca")
+        [TextDelta(text='lo')]
+        >>> parser.finish().text
+        'Hello<tool_ca'
+    """
+
+    def __init__(
+        self,
+        *,
+        tools: Iterable[ToolLike] | None = None,
+        dialect: str | Dialect | None = None,
+        repairs: Collection[str] = DEFAULT_REPAIRS,
+        reasoning_calls: ReasoningCalls = "ignore",
+        reasoning_open: bool = False,
+        output: Output[object] | None = None,
+    ) -> None:
+        if reasoning_calls not in ("ignore", "use"):
+            raise ConfigurationError(f"reasoning_calls={reasoning_calls!r}", hint='use "ignore" or "use"')
+        if isinstance(dialect, str):
+            dialect = named_dialect(dialect)
+        names, schemas = read_tools(tools)
+        using = Reader(repair_names(repairs), names, schemas)
+        plain = output is None or output.kind == "text"
+        recover = plain and bool(names) and bool(using.repairs & {"orphan_close", "bare_json"})
+        think = (dialect.think_open, dialect.think_close) if dialect else (THINK_OPEN, THINK_CLOSE)
+        self._scan = TurnReader(
+            using,
+            markup(tuple(dialect.stops) if dialect else DEFAULT_STOPS, think, recover),
+            typed=output is not None and output.kind == "json",
+            use_intentions=reasoning_calls == "use",
+        )
+        if reasoning_open:
+            self._scan.open_thought(think[1])
+        self._raw: list[str] = []
+        self._turn: Turn | None = None
+
+    def feed(self, chunk: str) -> list[ParserEvent]:
+        """Read on. Returns what can be said now, in the order of the text.
+
+        Raises:
+            RuntimeError: The turn was finished before.
+        """
+        if self._turn is not None:
+            raise RuntimeError("the turn is finished; a new turn needs a new parser")
+        if chunk:
+            self._raw.append(chunk)
+            self._scan.read(chunk)
+        return self._scan.builder.take_events()
+
+    def close(self, finish_reason: FinishReason | None = None) -> tuple[Turn, list[ParserEvent]]:
+        """The turn ends here. Returns the turn, and the events that only its end brings."""
+        if self._turn is None:
+            self._scan.end(finish_reason)
+            self._turn = self._scan.builder.turn("".join(self._raw))
+        return self._turn, self._scan.builder.take_events()
+
+    def finish(self, finish_reason: FinishReason | None = None) -> Turn:
+        """The turn ends here; `close` tells the last events too."""
+        return self.close(finish_reason)[0]
