@@ -1,0 +1,59 @@
+"""The command ``hermes-sdk``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from hermes_agent.cli import run
+from hermes_agent.cli.exits import leave
+
+__all__ = ["app", "main"]
+
+_HELP = """Trustworthy tools and structured output for open-weight models that speak the Hermes format.
+
+\b
+Start here:
+  hermes-sdk run "What is 17 * 23?" --tools calculator
+  hermes-sdk chat --tools calculator --tools clock
+  hermes-sdk models
+"""
+
+app = typer.Typer(
+    help=_HELP,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run", help=run.HELP)(run.run)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"hermes-sdk {version('hermes-agent-sdk')}")
+        except PackageNotFoundError:
+            print("hermes-sdk, run from a source folder that is not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
+
+def main() -> NoReturn:
+    """Run the command and end the process."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal in an old encoding shows an escape for what it cannot show, instead of an error.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    leave(lambda: app(prog_name="hermes-sdk"))

@@ -1,0 +1,111 @@
+"""How a command ends: one readable message, the right exit code, no traceback.
+
+0 is success, 1 an error that says what to do, 2 wrong usage, 130 a Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from asyncio import CancelledError
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+
+__all__ = ["INTERRUPTED", "cause", "leave", "report", "reported"]
+
+INTERRUPTED = 130  # what shells give a command that SIGINT ended: 128 + 2
+
+
+def cause(error: BaseException) -> BaseException:
+    """The error behind a group of one, as task groups wrap what leaves them."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def report(error: BaseException) -> None:
+    """Print an error and its hint on standard error; the text of neither can steer the terminal."""
+    from hermes_agent.cli.terminal import console, safe
+
+    out = console(sys.stderr)
+    message, hint = getattr(error, "message", str(error)), getattr(error, "hint", "")
+    out.print("error: ", style="bold red", end="")
+    out.print(safe(message))
+    if hint:
+        out.print("hint:  ", style="bold", end="")
+        out.print(safe(_on_the_command_line(hint)))
+
+
+def _on_the_command_line(hint: str) -> str:
+    """A hint written for programs, in the words of this command."""
+    for python, option in _OPTIONS.items():
+        hint = hint.replace(python, option)
+    return hint
+
+
+_OPTIONS = {
+    "Limits(steps=…)": "--max-steps",
+    "Limits(turn_tokens=…)": "--max-tokens",
+    "constrain='auto'": "--constrain auto",
+    'tool_choice="auto" or "none"': "--tool-choice auto or none",
+    "worked examples=": "--examples",
+}
+
+
+@contextmanager
+def reported(debug: bool = False) -> Iterator[None]:
+    """Turn what goes wrong inside into a message and an exit code.
+
+    Args:
+        debug: Let errors through as they are, traceback and all.
+
+    Raises:
+        typer.Exit: Something went wrong, and the user was told.
+    """
+    from hermes_agent.errors import HermesError
+
+    try:
+        yield
+    except BaseException as raised:  # one place decides on every end
+        error = cause(raised)
+        if isinstance(error, (KeyboardInterrupt, CancelledError)):
+            raise typer.Exit(INTERRUPTED) from None
+        if isinstance(error, HermesError) and not debug:
+            report(error)
+            raise typer.Exit(1) from None
+        if error is raised:
+            raise
+        raise error from None
+
+
+def leave(run: Callable[[], object]) -> NoReturn:
+    """Run a program and end the process with its exit code.
+
+    The process does not wait for threads of tools that were given up on: a thread cannot be stopped, and
+    Python would wait for it for as long as it likes. A reader that closed our output is no error.
+    """
+    code = 0
+    try:
+        run()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1 if ended.code else 0
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        # The interpreter flushes again at its end, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = code or 1
+    if any(thread.is_alive() and not thread.daemon for thread in threading.enumerate() if thread is not _main_thread()):
+        os._exit(code)
+    sys.exit(code)
+
+
+def _main_thread() -> threading.Thread:
+    return threading.main_thread()

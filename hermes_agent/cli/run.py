@@ -1,0 +1,197 @@
+"""``hermes-sdk run``: one question, watched or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from hermes_agent.cli.exits import INTERRUPTED, reported
+from hermes_agent.cli.options import (
+    AgentOptions,
+    Constrain,
+    ConstrainOption,
+    DebugOption,
+    ExamplesOption,
+    HistoryOption,
+    InstructionsOption,
+    JsonOption,
+    MaxStepsOption,
+    MaxTokensOption,
+    ModelOption,
+    OutputOption,
+    ParallelOption,
+    SchemaOption,
+    SeedOption,
+    TemperatureOption,
+    Thinking,
+    ThinkingOption,
+    ToolChoiceOption,
+    ToolsOption,
+)
+from hermes_agent.cli.terminal import console, json_line, read_text, safe, stdout_kept
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from hermes_agent.cli.trace import Trace
+    from hermes_agent.errors import HermesError
+    from hermes_agent.messages import Message
+    from hermes_agent.output import Output
+    from hermes_agent.run import RunResult
+
+__all__ = ["HELP", "run"]
+
+HELP = """Ask a question: the model calls the tools it needs, and answers.
+
+On a terminal you watch the run. Elsewhere the answer alone goes to standard output, and the trace to standard error.
+
+\b
+Examples:
+  hermes-sdk run "What is 17 * 23?" --tools calculator
+  hermes-sdk run "Is it raining in Oslo?" --tools weather.py:forecast --thinking auto
+  hermes-sdk run "Plan my day" --tools day.py --output day.py:Plan --json
+  hermes-sdk run - --model hf:Qwen/Qwen3-4B < question.txt
+"""
+
+
+def run(
+    question: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
+    model: ModelOption = None,
+    tools: ToolsOption = None,
+    output: OutputOption = None,
+    schema: SchemaOption = None,
+    instructions: InstructionsOption = None,
+    examples: ExamplesOption = None,
+    tool_choice: ToolChoiceOption = "auto",
+    parallel: ParallelOption = "on",
+    thinking: ThinkingOption = Thinking.off,
+    constrain: ConstrainOption = Constrain.auto,
+    temperature: TemperatureOption = None,
+    seed: SeedOption = None,
+    max_tokens: MaxTokensOption = None,
+    max_steps: MaxStepsOption = None,
+    history: HistoryOption = None,
+    save: Annotated[
+        str | None,
+        typer.Option("--save", metavar="FILE", help="Write the conversation there.", rich_help_panel="Conversation"),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Ask a question."""
+    options = AgentOptions(
+        model=model,
+        tools=tools,
+        output=output,
+        schema=schema,
+        instructions=instructions,
+        thinking=thinking,
+        tool_choice=tool_choice,
+        parallel=parallel,
+        examples=examples,
+        temperature=temperature,
+        seed=seed,
+        max_tokens=max_tokens,
+        max_steps=max_steps,
+        constrain=constrain,
+    )
+    with reported(debug):
+        if as_json:
+            with stdout_kept() as out:
+                _print_object(question, options, history, save, out, debug)
+        elif quiet or not sys.stdout.isatty():
+            with stdout_kept() as out:
+                shown = console(sys.stderr, quiet=quiet)
+                result = _answered(question, options, history, save, shown)
+                print(safe(_as_text(options.answer(), result.output)), file=out, flush=True)
+        else:
+            _answered(question, options, history, save, console())
+
+
+def _answered(
+    question: str, options: AgentOptions, history: str | None, save: str | None, shown: Console | Trace
+) -> RunResult[Any]:
+    """Ask, watch, and save the conversation."""
+    from hermes_agent.cli import history as files
+    from hermes_agent.cli.trace import watch
+
+    files.check_writable(save)
+    agent, earlier = options.agent(), files.load(history)
+    result = watch(agent, _asked(question), earlier, shown)
+    if save is not None:
+        files.save(result.messages, save)
+    return result
+
+
+def _asked(question: str) -> str:
+    return read_text("-").strip() if question == "-" else question
+
+
+def _print_object(
+    question: str, options: AgentOptions, history: str | None, save: str | None, out: TextIO, debug: bool
+) -> None:
+    """Ask, and print the answer or the error as one JSON object.
+
+    Raises:
+        typer.Exit: There is no answer; the object says why.
+    """
+    from hermes_agent.cli.trace import Trace
+    from hermes_agent.errors import HermesError
+
+    view, code = Trace(console(quiet=True)), 0
+    try:
+        result = _answered(question, options, history, save, view)
+        report = {"output": _as_value(options.answer(), result.output), "guarantee": result.guarantee}
+        report["messages"] = _plain(result.messages)
+    except HermesError as error:
+        if debug:
+            raise
+        report, code = {"error": _described(error), "messages": _plain_or_none(error.messages)}, 1
+    except KeyboardInterrupt:
+        stopped = {"class": "KeyboardInterrupt", "message": "stopped by Ctrl-C", "hint": "", "raw": "", "attempts": []}
+        report, code = {"error": stopped, "messages": None}, INTERRUPTED
+    report |= {"usage": asdict(view.usage), "seconds": round(view.seconds, 3)}
+    print(json_line(report), file=out, flush=True)
+    raise typer.Exit(code)
+
+
+def _described(error: HermesError) -> dict[str, Any]:
+    return {
+        "class": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "raw": error.raw,
+        "attempts": list(error.attempts),
+    }
+
+
+def _plain(messages: Sequence[Message]) -> Any:
+    from hermes_agent.messages import Conversation
+
+    return json.loads(Conversation(messages).to_json())["messages"]
+
+
+def _plain_or_none(messages: Sequence[Message]) -> Any:
+    """The conversation up to an error; ``None`` where it holds what JSON cannot, which the error then is about."""
+    from hermes_agent.errors import ConfigurationError
+
+    try:
+        return _plain(messages)
+    except ConfigurationError:
+        return None
+
+
+def _as_text(spec: Output[Any], answer: Any) -> str:
+    return spec.dump(answer)
+
+
+def _as_value(spec: Output[Any], answer: Any) -> Any:
+    text = spec.dump(answer)
+    return json.loads(text) if spec.kind == "json" else text
