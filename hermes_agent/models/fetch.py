@@ -57,7 +57,8 @@ def progress_on_stderr() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    stderr = sys.stderr  # as it is now: others may put something else in its place while the job runs
+    console = Console(file=stderr)
     if not console.is_terminal:
         last = ""
 
@@ -65,7 +66,7 @@ def progress_on_stderr() -> Iterator[Progress]:
             nonlocal last
             if what != last:
                 last = what
-                print(what, file=sys.stderr, flush=True)  # noqa: T201  # for people who watch a log
+                print(what, file=stderr, flush=True)  # for people who watch a log
 
         yield line
         return

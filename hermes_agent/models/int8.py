@@ -10,6 +10,7 @@ float32 (KL, nats a token): 0.23 with torch's ``quantize_dynamic``, 0.008 with t
 from __future__ import annotations
 
 import warnings
+from typing import cast
 
 import torch
 from torch import nn
@@ -28,9 +29,9 @@ class _Int8Linear(nn.Module):
         weight = layer.weight.detach().float()
         scales = (weight.abs().amax(dim=1) / 127).clamp(min=1e-8).double()
         zeros = torch.zeros(weight.shape[0], dtype=torch.long)
-        bias = None if layer.bias is None else layer.bias.detach().float()
+        bias = cast("torch.Tensor | None", layer.bias)
         quantised = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
-        self._packed = torch.ops.quantized.linear_prepack(quantised, bias)
+        self._packed = torch.ops.quantized.linear_prepack(quantised, None if bias is None else bias.detach().float())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.numel() == x.shape[-1]:

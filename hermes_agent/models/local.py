@@ -7,11 +7,11 @@ people's text is tokenised so that it cannot become markup.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -23,42 +23,29 @@ from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.grammar import Tags, TurnGrammar
 from hermes_agent.formats.prompt import Segment, render_segments, template_segments, template_switches
 from hermes_agent.models.base import Chunk, Guarantee, Request
+from hermes_agent.models.checkpoint import (
+    Checkpoint,
+    Objects,
+    Source,
+    available,
+    bos_of,
+    context_length,
+    sampling_of,
+    stops_of,
+    template_of,
+)
+from hermes_agent.reasoning import Reasoning
 from hermes_agent.sampling import Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from hermes_agent.models.decoding import Decoder, Written
-    from hermes_agent.models.mask import TurnBackend, TurnProcessor
+    from hermes_agent.models.mask import TurnBackend
 
-__all__ = ["LocalModel", "Source", "missing_extra"]
+__all__ = ["LocalModel"]
 
-_T = TypeVar("_T")
 _WAIT_SECONDS = 0.01
-_NO_LIMIT = 10**9
-"""Tokenizers without a limit say 10**30."""
-
-
-def missing_extra(error: ImportError) -> ModelUnavailableError:
-    """The error for a model that needs packages which are not installed."""
-    return ModelUnavailableError(
-        f"running a model here needs the package {error.name or str(error)!r}, which is not installed",
-        hint='pip install "hermes-agent-sdk[local]"' + (" peft" if error.name == "peft" else ""),
-    )
-
-
-class Source(Protocol):
-    """Where a tokenizer and weights come from. Called once each, in whatever thread needs them first."""
-
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Load the tokenizer."""
-        ...
-
-    def model(self) -> PreTrainedModel:
-        """Load the weights."""
-        ...
 
 
 class LocalModel:
@@ -103,7 +90,8 @@ class LocalModel:
         source: Source | None = None,
     ) -> None:
         self._id = str(model_id)
-        self._source = source or _Checkpoint(
+        self._name = self._id if source else f"hf:{self._id}"
+        self._source = source or Checkpoint(
             self._id,
             adapter=None if adapter is None else str(adapter),
             device_map=device_map,
@@ -113,14 +101,13 @@ class LocalModel:
             trust_remote_code=trust_remote_code,
             local_files_only=local_files_only,
         )
-        self._has_source = source is not None
         self._asked_dialect = None if dialect is None else named_dialect(dialect)
         self._asked_template = chat_template
         self._asked_length = context_length
         self._reuse_prefix = reuse_prefix
         self._loading = threading.RLock()
         self._busy = threading.Lock()
-        self._queue: RunVar[anyio.Semaphore] = RunVar("queue")
+        self._queue: RunVar[anyio.Semaphore | None] = RunVar("queue", None)
         self._loaded: _Loaded | None = None
 
     @classmethod
@@ -141,15 +128,18 @@ class LocalModel:
             model: A causal language model of transformers; from an Outlines model take its ``.model``.
             tokenizer: Its fast tokenizer; from an Outlines model take its ``.hf_tokenizer``.
             name: What it is called; by default what its config calls it.
-            dialect: As for the class, and so are the others.
+            dialect: As for the class.
+            chat_template: As for the class.
+            context_length: As for the class.
+            reuse_prefix: As for the class.
         """
-        return cls(
+        return LocalModel(
             name or str(model.config.name_or_path) or type(model).__name__,
             dialect=dialect,
             chat_template=chat_template,
             context_length=context_length,
             reuse_prefix=reuse_prefix,
-            source=_Objects(model, tokenizer),
+            source=Objects(model, tokenizer),
         )
 
     def __repr__(self) -> str:
@@ -158,28 +148,23 @@ class LocalModel:
     @property
     def name(self) -> str:
         """The name as a user would write it."""
-        return self._id if self._has_source else f"hf:{self._id}"
+        return self._name
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
         with self._loading:
-            return _available(self._source.tokenizer, self.name)
+            return available(self._source.tokenizer, self.name)
 
     @cached_property
     def dialect(self) -> Dialect:
         """How the model is spoken to. May load the tokenizer."""
         if self._asked_dialect is not None:
             return self._asked_dialect
-        with self._loading:
-            tokenizer = self._tokenizer
-            ids = tokenizer("a").input_ids
-            bos = tokenizer.bos_token if ids and ids[0] == tokenizer.bos_token_id else None
-            return guess_dialect(
-                self._id, chat_template=self._asked_template or _template_of(tokenizer), bos=str(bos or "")
-            )
+        template = self._asked_template or template_of(self._tokenizer)
+        return guess_dialect(self._id, chat_template=template, bos=bos_of(self._tokenizer))
 
     def guarantee(self, grammar: TurnGrammar) -> Guarantee:
-        """Every token is masked here."""
+        """``"token"``, whatever the grammar: every token is masked here."""
         del grammar
         return "token"
 
@@ -204,9 +189,47 @@ class LocalModel:
         Raises:
             ModelUnavailableError: A package, the checkpoint or the network is missing.
         """
+        self._ready()
+
+    def _ready(self) -> _Loaded:
         with self._loading:
             if self._loaded is None:
-                self._loaded = _available(lambda: _Loaded.of(self), self.name)
+                self._loaded = available(self._load, self.name)
+            return self._loaded
+
+    def _load(self) -> _Loaded:
+        from hermes_agent.models.decoding import Decoder
+        from hermes_agent.models.mask import TurnBackend
+
+        tokenizer = self._tokenizer
+        if not tokenizer.is_fast:
+            raise ModelUnavailableError(
+                f"{self.name!r} has a tokenizer written in Python, {type(tokenizer).__name__!r}, which the grammar "
+                "engine cannot read",
+                hint="use a checkpoint that ships a tokenizer.json",
+            )
+        model = self._source.model()
+        model.train(mode=False)
+        stop_ids, stop_strings = stops_of(model, tokenizer, self.dialect)
+        config = model.config.get_text_config()
+        backend = TurnBackend(model, tokenizer, vocab_size=config.vocab_size, stop_ids=stop_ids)
+        loaded = _Loaded(
+            tokenizer=tokenizer,
+            backend=backend,
+            decoder=Decoder(
+                model,
+                stop_ids=stop_ids,
+                bytes_of=backend.bytes_of,
+                reuse_prefix=self._reuse_prefix,
+                reuse_decoded=self._source.writes_as_it_reads,
+            ),
+            tags=Tags.of(tokenizer, self.dialect),
+            stop_strings=stop_strings,
+            context_length=self._asked_length or context_length(config, tokenizer),
+            sampling=self.dialect.sampling.over(sampling_of(model)),
+        )
+        loaded.warm_up()
+        return loaded
 
     async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Write one turn. One turn is written at a time; others wait their turn.
@@ -217,14 +240,11 @@ class LocalModel:
         """
         # A thread of its own, so that slow tools in the shared ones never hold up the model.
         threads = anyio.CapacityLimiter(1)
-        if self._loaded is None:
-            await anyio.to_thread.run_sync(self.load, limiter=threads)
+        loaded = await anyio.to_thread.run_sync(self._ready, limiter=threads)
         async with self._turn_queue():
-            while not self._busy.acquire(blocking=False):  # somebody in another event loop is writing
-                await anyio.sleep(_WAIT_SECONDS)
+            await self._other_loops()
             try:
-                assert self._loaded is not None
-                turn = await anyio.to_thread.run_sync(self._loaded.start, request, limiter=threads)
+                turn = await anyio.to_thread.run_sync(self._start, loaded, request, limiter=threads)
                 last: Written | None = None
                 # Each step is one call, so a cancelled or closed turn costs one token more at most.
                 while (step := await anyio.to_thread.run_sync(next, turn.steps, None, limiter=threads)) is not None:
@@ -236,21 +256,49 @@ class LocalModel:
             finally:
                 self._busy.release()
 
+    async def _other_loops(self) -> None:
+        """Wait until nobody in another event loop is writing; no event reaches from one loop into another."""
+        while not self._busy.acquire(blocking=False):  # noqa: ASYNC110  # so it has to be asked
+            await anyio.sleep(_WAIT_SECONDS)
+
     def _turn_queue(self) -> anyio.Semaphore:
-        """First come, first served within an event loop. A semaphore, as a generator may be closed by another task."""
-        queue = self._queue.get(None)
+        """First come, first served within an event loop. A semaphore, as another task may close a generator."""
+        queue = self._queue.get()
         if queue is None:
             queue = anyio.Semaphore(1)
             self._queue.set(queue)
         return queue
 
+    def _start(self, loaded: _Loaded, request: Request) -> _Turn:
+        """Render, tokenise and set up one turn; nothing is read or written yet."""
+        from hermes_agent.models.tokens import encode_segments
+
+        prompt = encode_segments(loaded.tokenizer, self._segments(request))
+        room = loaded.context_length - len(prompt)
+        if room < 1:
+            raise ContextLengthError(
+                f"the prompt is {len(prompt)} tokens long, and {self.name!r} has a context window of "
+                f"{loaded.context_length}",
+                hint="shorten the conversation or the tool results, offer fewer tools, or choose a model with a "
+                "longer context",
+                messages=tuple(request.messages),
+            )
+        grammar = None if request.grammar is None else request.grammar.lark(loaded.tags)
+        steps = loaded.decoder.write(
+            prompt,
+            sampling=request.sampling.over(loaded.sampling),
+            limit=room if request.max_tokens is None else min(request.max_tokens, room),
+            processor=None if grammar is None else loaded.backend.get_cfg_logits_processor(grammar),
+            stop_strings=loaded.stop_strings,
+        )
+        return _Turn(len(prompt), steps)
+
     def _segments(self, request: Request) -> list[Segment]:
         """The prompt, by the checkpoint's template or by ours."""
         template = self._asked_template
         if template is None and self._asked_dialect is None:
-            template = _template_of(self._tokenizer)
-            if "tools" not in template:
-                template = None
+            shipped = template_of(self._tokenizer)
+            template = shipped if "tools" in shipped else None
         if template is None:
             return render_segments(
                 request.messages,
@@ -259,37 +307,43 @@ class LocalModel:
                 output=request.output,
                 reasoning=request.reasoning,
             )
-        switches = template_switches(request.reasoning)
-
-        def apply(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> str:
-            from jinja2 import TemplateError
-
-            try:
-                text = self._tokenizer.apply_chat_template(
-                    messages, tools=tools or None, tokenize=False, add_generation_prompt=True,
-                    chat_template=template, **switches,
-                )  # fmt: skip
-            except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
-                raise ModelError(
-                    f"the chat template of {self.name!r} failed: {error!r}",
-                    hint='let our renderer write the prompt: dialect="chatml", or the name of another dialect',
-                    raw=template,
-                ) from error
-            # Some templates write the opening tag themselves; here the model does, so that the turn is whole.
-            return str(text).removesuffix("\n").removesuffix(self.dialect.think_open) if _thinks(str(text)) else text
-
-        def _thinks(text: str) -> bool:
-            return text.rstrip("\n").endswith(self.dialect.think_open)
-
         return template_segments(
             request.messages,
-            apply,
+            lambda messages, tools: self._apply(template, request.reasoning, messages, tools),
             template=template,
             dialect=self.dialect,
             tools=request.tools,
             output=request.output,
             reasoning=request.reasoning,
         )
+
+    def _apply(
+        self, template: str, reasoning: Reasoning, messages: list[dict[str, Any]], tools: list[dict[str, Any]]
+    ) -> str:
+        """Run a chat template as transformers runs it."""
+        from jinja2 import TemplateError
+
+        switches: dict[str, Any] = template_switches(reasoning)
+        shown: list[Any] | None = [*tools] or None  # some templates take an empty list for tools
+        try:
+            found = self._tokenizer.apply_chat_template(
+                messages,
+                tools=shown,
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=True,
+                **switches,
+            )
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+            raise ModelError(
+                f"the chat template of {self.name!r} failed: {error!r}",
+                hint='let our renderer write the prompt: dialect="chatml", or the name of another dialect',
+                raw=template,
+            ) from error
+        text = str(found)
+        # Some templates open the thought themselves; here the model does, so that the turn is whole.
+        bare = text.rstrip("\n").removesuffix(self.dialect.think_open)
+        return bare if len(bare) < len(text.rstrip("\n")) else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,194 +356,17 @@ class _Turn:
 class _Loaded:
     """Everything that exists once the weights are there."""
 
-    owner: LocalModel
     tokenizer: PreTrainedTokenizerBase
     backend: TurnBackend
     decoder: Decoder
     tags: Tags
     stop_strings: tuple[str, ...]
     context_length: int
-    defaults: Sampling
+    sampling: Sampling
 
-    @classmethod
-    def of(cls, owner: LocalModel) -> _Loaded:
-        try:
-            from hermes_agent.models.decoding import Decoder
-            from hermes_agent.models.mask import TurnBackend
-        except ImportError as error:
-            raise missing_extra(error) from error
-        tokenizer, dialect = owner._tokenizer, owner.dialect
-        if not tokenizer.is_fast:
-            raise ModelUnavailableError(
-                f"{owner.name!r} has a tokenizer written in Python ({type(tokenizer).__name__!r}), which the grammar "
-                "engine cannot read",
-                hint="use a checkpoint that ships a tokenizer.json",
-            )
-        model = owner._source.model()
-        model.eval()
-        stop_ids, stop_strings = _stops(model, tokenizer, dialect)
-        config = model.config.get_text_config()
-        backend = TurnBackend(model, tokenizer, vocab_size=config.vocab_size, stop_ids=stop_ids)
-        decoder = Decoder(
-            model,
-            stop_ids=stop_ids,
-            bytes_of=backend.bytes_of,
-            reuse_prefix=owner._reuse_prefix,
-            reuse_decoded=not getattr(model, "decodes_in_int8", False),
-        )
-        loaded = cls(
-            owner=owner,
-            tokenizer=tokenizer,
-            backend=backend,
-            decoder=decoder,
-            tags=Tags.of(tokenizer, dialect),
-            stop_strings=stop_strings,
-            context_length=_context_length(owner._asked_length, config, tokenizer),
-            defaults=dialect.sampling.over(_sampling_of(model)),
-        )
-        loaded._warm_up()
-        return loaded
-
-    def _warm_up(self) -> None:
-        """The first pass and the first mask of a process are slow; nobody should wait for them twice."""
+    def warm_up(self) -> None:
+        """The first pass and the first mask of a process are slow; no turn should pay for them."""
         processor = self.backend.get_cfg_logits_processor(r"start: /(.|\n)*/")
         for _ in self.decoder.write(self.tokenizer.encode("a b"), sampling=Sampling(), limit=2, processor=processor):
             pass
         self.backend.compiled = self.decoder.prefilled = self.decoder.decoded = 0
-
-    def start(self, request: Request) -> _Turn:
-        """Render, tokenise and set up one turn; nothing is read or written yet."""
-        from hermes_agent.models.tokens import encode_segments
-
-        prompt = encode_segments(self.tokenizer, self.owner._segments(request))
-        room = self.context_length - len(prompt)
-        if room < 1:
-            raise ContextLengthError(
-                f"the prompt is {len(prompt)} tokens long, and {self.owner.name!r} has a context window of "
-                f"{self.context_length}",
-                hint="shorten the conversation or the tool results, offer fewer tools, or choose a model with a "
-                "longer context",
-                messages=tuple(request.messages),
-            )
-        limit = room if request.max_tokens is None else min(request.max_tokens, room)
-        processor: TurnProcessor | None = None
-        if request.grammar is not None:
-            processor = self.backend.get_cfg_logits_processor(request.grammar.lark(self.tags))
-        steps = self.decoder.write(
-            prompt,
-            sampling=request.sampling.over(self.defaults),
-            limit=limit,
-            processor=processor,
-            stop_strings=self.stop_strings,
-        )
-        return _Turn(len(prompt), steps)
-
-
-@dataclass(frozen=True, slots=True)
-class _Checkpoint:
-    """A checkpoint on the hub or in a folder."""
-
-    model_id: str
-    adapter: str | None
-    device_map: str | Mapping[str, int | str] | None
-    dtype: str
-    quantization_config: object | None
-    revision: str | None
-    trust_remote_code: bool
-    local_files_only: bool
-
-    def _hub(self) -> dict[str, Any]:
-        return {
-            "revision": self.revision,
-            "trust_remote_code": self.trust_remote_code,
-            "local_files_only": self.local_files_only,
-        }
-
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self.model_id, **self._hub())
-
-    def model(self) -> PreTrainedModel:
-        from transformers import AutoModelForCausalLM
-
-        options: dict[str, Any] = {"dtype": self.dtype, "device_map": self.device_map}
-        if self.quantization_config is not None:
-            options["quantization_config"] = self.quantization_config
-        model = AutoModelForCausalLM.from_pretrained(self.model_id, **options, **self._hub())
-        if self.adapter is None:
-            return model
-        from peft import PeftModel
-
-        adapted = PeftModel.from_pretrained(model, self.adapter)
-        # Merged, an adapter costs nothing; quantised weights cannot take it in without loss.
-        return adapted if getattr(model, "is_quantized", False) else adapted.merge_and_unload()
-
-
-@dataclass(frozen=True, slots=True)
-class _Objects:
-    """What is loaded already."""
-
-    loaded_model: PreTrainedModel
-    loaded_tokenizer: PreTrainedTokenizerBase
-
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        return self.loaded_tokenizer
-
-    def model(self) -> PreTrainedModel:
-        return self.loaded_model
-
-
-def _available(load: Callable[[], _T], name: str) -> _T:
-    """Run a loader; what goes wrong there says what to do."""
-    try:
-        return load()
-    except ImportError as error:
-        raise missing_extra(error) from error
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelUnavailableError(
-            f"{name!r} could not be loaded: {error}",
-            hint="check the id or the folder; without a network only what the hub's cache holds can be loaded",
-        ) from error
-
-
-def _template_of(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The chat template that a checkpoint ships for tools; some ship several by name."""
-    found: object = tokenizer.chat_template
-    if isinstance(found, dict):
-        found = found.get("tool_use") or found.get("default")
-    return found if isinstance(found, str) else ""
-
-
-def _stops(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dialect: Dialect
-) -> tuple[frozenset[int], tuple[str, ...]]:
-    """The tokens that end a turn, and the dialect's stops that are no token of this vocabulary."""
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    found: set[int | None] = {tokenizer.eos_token_id}
-    found.update(configured if isinstance(configured, list | tuple) else [configured])
-    added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
-    found.update(added.get(stop) for stop in dialect.stops)
-    return frozenset(int(i) for i in found if i is not None), tuple(s for s in dialect.stops if s not in added)
-
-
-def _context_length(asked: int | None, config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
-    if asked is not None:
-        return asked
-    found = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
-    return int(min(found, _NO_LIMIT))
-
-
-def _sampling_of(model: PreTrainedModel) -> Sampling:
-    """What the checkpoint itself recommends; greedy if it does not say that it samples."""
-    config = model.generation_config
-    penalty = getattr(config, "repetition_penalty", None)
-    if not getattr(config, "do_sample", False):
-        return Sampling(temperature=0.0, repetition_penalty=penalty)
-    found = Sampling(
-        temperature=getattr(config, "temperature", None),
-        top_p=getattr(config, "top_p", None),
-        top_k=getattr(config, "top_k", None),
-        repetition_penalty=penalty,
-    )
-    return found if found.temperature is not None else replace(found, temperature=1.0)

@@ -24,7 +24,7 @@ from hermes_agent.errors import GrammarError, ModelError
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 __all__ = ["TurnBackend", "TurnProcessor"]
 
@@ -57,7 +57,7 @@ class TurnProcessor(LLGuidanceLogitsProcessor):
 
     def reset(self) -> None:
         """Start a new turn."""
-        super().reset()
+        self.is_first_token = True
         self._matcher = self._fresh.deep_copy()
 
     @property
@@ -113,7 +113,7 @@ class TurnBackend(LLGuidanceBackend):
     def __init__(
         self,
         model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: Any,
         *,
         vocab_size: int,
         stop_ids: Iterable[int],
