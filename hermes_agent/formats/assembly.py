@@ -32,6 +32,7 @@ class TurnBuilder:
     """Collects what a turn holds, and tells it as events.
 
     Attributes:
+        heard: Whether anyone wants events.
         events: What was found since the caller last emptied it.
         parts: Text, calls and faults so far.
         marked: Whether there was any markup so far.
@@ -40,6 +41,7 @@ class TurnBuilder:
     """
 
     def __init__(self) -> None:
+        self.heard = True
         self.events: list[ParserEvent] = []
         self.parts: list[Part] = []
         self.marked = False
@@ -101,7 +103,8 @@ class TurnBuilder:
             self._any_text = True
         self._blank = [text[len(body) :]] if len(body) < len(text) else []
         self._said.append(told)
-        self.events.append(TextDelta(delta))
+        if self.heard:
+            self.events.append(TextDelta(delta))
 
     def mark(self) -> None:
         """There is markup here: it ends the run of text."""
@@ -120,7 +123,8 @@ class TurnBuilder:
             start, end = self._said_span
             self._said.append(rest)
             self._said_span = (start, end + len(rest))
-            self.events.append(TextDelta(rest))
+            if self.heard:
+                self.events.append(TextDelta(rest))
         self._blank = []
         if self._said:
             self.parts.append(TextPart("".join(self._said), self._said_span))
@@ -165,13 +169,15 @@ class TurnBuilder:
         self._thought_begun = True
         if self._reasoning is not None:
             self._reasoning.append(told)
-        self.events.append(ReasoningDelta(told))
+        if self.heard:
+            self.events.append(ReasoningDelta(told))
 
     def close_thought(self, *, cut: bool = False) -> None:
         """The thinking block ends; ``cut`` if no tag ends it."""
         if cut and self._newlines and self._reasoning is not None:
             self._reasoning.append("".join(self._newlines))
-            self.events.append(ReasoningDelta("".join(self._newlines)))
+            if self.heard:
+                self.events.append(ReasoningDelta("".join(self._newlines)))
         self._newlines = []
         self.mark()
 
@@ -200,21 +206,25 @@ class TurnBuilder:
                 return
             told = self._start(found[1] if found else None)
         if told:
-            self.events.append(ArgumentsDelta(self._opened - 1, told))
+            if self.heard:
+                self.events.append(ArgumentsDelta(self._opened - 1, told))
 
     def close_block(self, parts: list[CallPart | Fault]) -> None:
         """The block was read: these are its calls and faults."""
         if not self._started and (told := self._start(None)):
-            self.events.append(ArgumentsDelta(self._opened - 1, told))
+            if self.heard:
+                self.events.append(ArgumentsDelta(self._opened - 1, told))
         self.line_start = True
         index = self._opened - 1
         for part in parts:
             if isinstance(part, CallPart):
-                self.events.append(CallCompleted(index, part.call))
+                if self.heard:
+                    self.events.append(CallCompleted(index, part.call))
                 self._opened = index + 1
                 index += 1
             else:
-                self.events.append(FaultFound(part))
+                if self.heard:
+                    self.events.append(FaultFound(part))
             self.parts.append(part)
 
     def call(self, part: CallPart) -> None:
@@ -222,16 +232,19 @@ class TurnBuilder:
         self.mark()
         call, index = part.call, self._opened
         self._opened += 1
-        self.events += (CallStarted(index, call.name), ArgumentsDelta(index, call.raw), CallCompleted(index, call))
+        if self.heard:
+            self.events += (CallStarted(index, call.name), ArgumentsDelta(index, call.raw), CallCompleted(index, call))
         self.parts.append(part)
 
     def fault(self, fault: Fault) -> None:
         """Add a fault."""
         self.parts.append(fault)
-        self.events.append(FaultFound(fault))
+        if self.heard:
+            self.events.append(FaultFound(fault))
 
     def _start(self, name: str | None) -> str:
-        self.events.append(CallStarted(self._opened, name))
+        if self.heard:
+            self.events.append(CallStarted(self._opened, name))
         self._opened += 1
         self._started = True
         head, self._head = self._head, ""

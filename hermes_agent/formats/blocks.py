@@ -99,37 +99,46 @@ def _values(block: Block, reader: Reader) -> list[CallPart | Fault]:
     if off := [name for name in body.used if name not in reader.repairs]:
         return [_fault("malformed", block, f"not one JSON object between the tags: {REPAIRS[off[0]]}")]
     used = tuple(name for name in REPAIRS if name in body.used)
+    alone = len(body.values) == 1
     parts: list[CallPart | Fault] = []
     for start, end in body.values:
-        alone = len(body.values) == 1
         span = block.span if alone else (start, end)
-        raw = block.inside if alone else block.text(span)
-        text = block.text((start, end)).rstrip() + (body.owed if end == body.values[-1][1] else "")
-        if text.startswith("["):
-            parts += _array(block, text, start, reader, used)
-            continue
+        owed = body.owed if end == body.values[-1][1] else ""
+        value = _Value(
+            span, start, block.inside if alone else block.text(span), block.text((start, end)).rstrip() + owed
+        )
         try:
-            parts.append(CallPart(read_call(raw, reader.repairs, text=text, used=used), span))
+            if value.text.startswith("["):
+                parts += _array(value, block, reader, used)
+            else:
+                parts.append(CallPart(read_call(value.raw, reader.repairs, text=value.text, used=used), span))
         except UnreadableCallError as error:
             parts.append(Fault("malformed", span, block.text(span), str(error), error.name))
     return parts
 
 
-def _array(block: Block, text: str, at: int, reader: Reader, used: tuple[str, ...]) -> list[CallPart | Fault]:
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A value of a block: the span it answers for, where it begins, what was written, and what to decode."""
+
+    span: Span
+    at: int
+    raw: str
+    text: str
+
+
+def _array(value: _Value, block: Block, reader: Reader, used: tuple[str, ...]) -> list[CallPart | Fault]:
     """Read an array of calls."""
-    try:
-        items, respelled = decode(text, reader.repairs)
-    except UnreadableCallError as error:
-        return [_fault("malformed", block, str(error))]
-    spans = split_array(text)
+    items, respelled = decode(value.text, reader.repairs)
+    spans = split_array(value.text)
     if "call_array" not in reader.repairs or not items or len(items) != len(spans):
-        return [_fault("malformed", block, "not a JSON object between the tags, but an array")]
+        raise UnreadableCallError("there is an array between the tags, not one JSON object")
     parts: list[CallPart | Fault] = []
     for item, (start, end) in zip(items, spans, strict=True):
-        raw, span = text[start:end], (at + start, at + end)
+        span = (value.at + start, min(value.at + end, block.body.values[-1][1]))
+        raw = block.text(span)
         try:
-            call = call_of(item, raw, reader.repairs, (*used, "call_array", *respelled))
-            parts.append(CallPart(call, span))
+            parts.append(CallPart(call_of(item, raw, reader.repairs, (*used, "call_array", *respelled)), span))
         except UnreadableCallError as error:
             parts.append(Fault("malformed", span, block.text(span), str(error), error.name))
     return parts
@@ -177,7 +186,7 @@ def _fault(kind: FaultKind, block: Block, detail: str, name: str | None = None) 
 
 
 def _checked(parts: list[CallPart | Fault], block: Block, reader: Reader) -> list[CallPart | Fault]:
-    if reader.names is None:
+    if reader.names is None or not any(isinstance(part, CallPart) for part in parts):
         return parts
     checked: list[CallPart | Fault] = []
     for part in parts:

@@ -7,26 +7,44 @@ the JSON breaks does the next tag end the block: from there on no string is know
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Literal
 
 from hermes_agent.formats.scan import ValueScanner
 from hermes_agent.formats.tags import TOOL_CALL_CLOSE, TOOL_CALL_OPEN
 from hermes_agent.turn import Span
 
-__all__ = ["CallBody", "block_ends"]
+__all__ = ["BlockEnds", "CallBody"]
 
 End = Literal["", "close", "open", "cut", "eof", "release"]
 
 _BLANK = re.compile(r"[ \t\r\n]*+")
 _FENCE = re.compile(r"```[A-Za-z]{0,10}[ \t]{0,8}(?=[\r\n{\[])")
 _FENCE_BEGINS = re.compile(r"`{1,3}\Z|```[A-Za-z]{0,10}[ \t]{0,8}\Z")
+_IDLE = ValueScanner()
 _FUNCTION = re.compile(r"<function\b[=>]")
 
 
-def block_ends(stops: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[str, ...]]:
-    """A pattern for everything that ends a block of calls, and its literals."""
-    literals = (TOOL_CALL_CLOSE, TOOL_CALL_OPEN, "<tool_response", *stops)
-    return re.compile("|".join(re.escape(literal) for literal in literals)), literals
+@dataclass(frozen=True, slots=True)
+class BlockEnds:
+    """What ends a block of calls besides its JSON.
+
+    Attributes:
+        pattern: Finds any of them.
+        literals: All of them.
+        longest: Length of the longest.
+    """
+
+    pattern: re.Pattern[str]
+    literals: tuple[str, ...]
+    longest: int
+
+    @classmethod
+    def of(cls, stops: tuple[str, ...]) -> BlockEnds:
+        """The tags, and these stop strings."""
+        literals = (TOOL_CALL_CLOSE, TOOL_CALL_OPEN, "<tool_response", *stops)
+        pattern = re.compile("|".join(re.escape(literal) for literal in literals))
+        return cls(pattern, literals, max(map(len, literals)))
 
 
 class CallBody:
@@ -45,15 +63,14 @@ class CallBody:
     """
 
     __slots__ = (
-        "_bare", "_ends", "_fence", "_literals", "_longest", "_scanner",
+        "_bare", "_ends", "_fence", "_scanner",
         "end", "end_at", "error", "function", "owed", "used", "value_at", "values",
     )  # fmt: skip
 
-    def __init__(self, ends: tuple[re.Pattern[str], tuple[str, ...]], *, bare: bool = False) -> None:
-        self._ends, self._literals = ends
-        self._longest = max(map(len, self._literals))
+    def __init__(self, ends: BlockEnds, *, bare: bool = False) -> None:
+        self._ends = ends
         self._bare = bare
-        self._scanner = ValueScanner()
+        self._scanner = _IDLE
         self._fence = False
         self.values: list[Span] = []
         self.end: End = ""
@@ -124,12 +141,12 @@ class CallBody:
 
     def _tag(self, text: str, pos: int, base: int) -> tuple[int, bool]:
         """Read a ``<`` outside of strings."""
-        if match := self._ends.match(text, pos):
+        if match := self._ends.pattern.match(text, pos):
             if self.value_at is not None:
                 self._owe(match[0], base + pos)
             return (pos, False) if self.end else (self._finish(match, base), False)
-        rest = text[pos : pos + self._longest]
-        if pos + len(rest) == len(text) and any(literal.startswith(rest) for literal in self._literals):
+        rest = text[pos : pos + self._ends.longest]
+        if pos + len(rest) == len(text) and any(literal.startswith(rest) for literal in self._ends.literals):
             return pos, True
         if not self.values and self.value_at is None and not self._bare:
             if _FUNCTION.match(text, pos):
@@ -165,9 +182,9 @@ class CallBody:
 
     def _resync(self, text: str, pos: int, base: int) -> tuple[int, bool]:
         """Look for the next tag, wherever it stands."""
-        if match := self._ends.search(text, pos):
+        if match := self._ends.pattern.search(text, pos):
             return self._finish(match, base), False
-        return max(pos, len(text) - self._longest + 1), True
+        return max(pos, len(text) - self._ends.longest + 1), True
 
     def _finish(self, match: re.Match[str], base: int) -> int:
         tag = match[0]

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Literal, Protocol
 
 from hermes_agent.errors import ConfigurationError
-from hermes_agent.formats.body import block_ends
+from hermes_agent.formats.body import BlockEnds
 from hermes_agent.formats.tags import NEAR_MISSES, THINK_CLOSE, THINK_OPEN, TOOL_CALL_CLOSE, TOOL_CALL_OPEN
 from hermes_agent.messages import JsonValue
 
@@ -51,7 +51,7 @@ class Markup:
     kinds: Mapping[str, Kind]
     thinks: Mapping[str, str]
     thoughts: Mapping[str, re.Pattern[str]]
-    ends: tuple[re.Pattern[str], tuple[str, ...]]
+    ends: BlockEnds
     near: Mapping[str, re.Pattern[str]]
     _firsts: re.Pattern[str]
     _prefixes: frozenset[str]
@@ -78,13 +78,12 @@ def markup(stops: tuple[str, ...], think: tuple[str, str], objects: bool) -> Mar
     kinds: dict[str, Kind] = dict.fromkeys(NEAR_MISSES, "near")
     kinds |= {"<tool_call": "call", "</tool_call": "close", "<tool_response": "response"}
     kinds |= dict.fromkeys(map(str.lower, thinks), "think") | dict.fromkeys(map(str.lower, thinks.values()), "unthink")
-    loose = _alternatives(kinds)
-    exact = _alternatives(stops)
+    branches = [_branch(literal) for literal in sorted(kinds, key=len, reverse=True)]
+    branches += [re.escape(literal) for literal in stops] + [_OBJECT] * objects
     kinds |= dict.fromkeys(map(str.lower, stops), "stop")
-    pattern = f"(?i:{loose})" + (f"|{exact}" if stops else "") + (f"|{_OBJECT}" if objects else "")
-    ends = block_ends(stops)
+    ends = BlockEnds.of(stops)
     return Markup(
-        pattern=re.compile(pattern),
+        pattern=re.compile("|".join(branches)),
         kinds=kinds,
         thinks={opening.lower(): closing for opening, closing in thinks.items()},
         thoughts={
@@ -93,7 +92,7 @@ def markup(stops: tuple[str, ...], think: tuple[str, str], objects: bool) -> Mar
         },
         ends=ends,
         near={
-            opening: re.compile(rf"(?i:{re.escape(closing)}s?\s{{0,4}}[>\]])|(?={ends[0].pattern})")
+            opening: re.compile(rf"(?i:{re.escape(closing)}s?\s{{0,4}}[>\]])|(?={ends.pattern.pattern})")
             for opening, closing in NEAR_MISSES.items()
         }
         | {"</tool_call": re.compile(r">|(?=[<\s])")},
@@ -104,6 +103,11 @@ def markup(stops: tuple[str, ...], think: tuple[str, str], objects: bool) -> Mar
         _longest=max(map(len, kinds)),
         _objects=objects,
     )
+
+
+def _branch(literal: str) -> str:
+    """A literal in any letter case. Its first character stands alone: searching for that is what makes it fast."""
+    return f"{re.escape(literal[0])}(?i:{re.escape(literal[1:])})"
 
 
 def _alternatives(literals: Iterable[str]) -> str:

@@ -77,6 +77,7 @@ def parse(
         reasoning_open=reasoning_open,
         output=output,
     )
+    parser.scan.builder.heard = False
     parser.feed(text)
     return parser.finish(finish_reason)
 
@@ -128,14 +129,14 @@ class TurnParser:
         plain = output is None or output.kind == "text"
         recover = plain and bool(names) and bool(using.repairs & {"orphan_close", "bare_json"})
         think = (dialect.think_open, dialect.think_close) if dialect else (THINK_OPEN, THINK_CLOSE)
-        self._scan = TurnReader(
+        self.scan = TurnReader(
             using,
             markup(tuple(dialect.stops) if dialect else DEFAULT_STOPS, think, recover),
             typed=output is not None and output.kind == "json",
             use_intentions=reasoning_calls == "use",
         )
         if reasoning_open:
-            self._scan.open_thought(think[1])
+            self.scan.open_thought(think[1])
         self._raw: list[str] = []
         self._turn: Turn | None = None
 
@@ -149,15 +150,15 @@ class TurnParser:
             raise RuntimeError("the turn is finished; a new turn needs a new parser")
         if chunk:
             self._raw.append(chunk)
-            self._scan.read(chunk)
-        return self._scan.builder.take_events()
+            self.scan.read(chunk)
+        return self.scan.builder.take_events()
 
     def close(self, finish_reason: FinishReason | None = None) -> tuple[Turn, list[ParserEvent]]:
         """The turn ends here. Returns the turn, and the events that only its end brings."""
         if self._turn is None:
-            self._scan.end(finish_reason)
-            self._turn = self._scan.builder.turn("".join(self._raw))
-        return self._turn, self._scan.builder.take_events()
+            self.scan.end(finish_reason)
+            self._turn = self.scan.builder.turn("".join(self._raw))
+        return self._turn, self.scan.builder.take_events()
 
     def finish(self, finish_reason: FinishReason | None = None) -> Turn:
         """The turn ends here; `close` tells the last events too."""

@@ -27,7 +27,7 @@ __all__ = ["FinishReason", "TurnReader"]
 
 FinishReason = Literal["stop", "length"]
 
-_OBJECT = re.compile(r"[ \t\r\n]*+(?=\{)")
+_OPEN = re.compile(r"[ \t\r\n]*+(<tool_call>)[ \t\r\n]*+(?=\{)")
 _CLOSE = re.compile(r"[ \t\r\n]*+</tool_call>")
 _JSON = re.compile(r"[ \t\r\n]*+(?=[\[{\"])")
 _NEAR_TAIL = 40
@@ -231,34 +231,36 @@ class TurnReader:
     # Calls
 
     def _open_call(self, start: int) -> None:
-        body = start + len(TOOL_CALL_OPEN)
-        if self._fast and self._quick(start, body):
-            return
+        """Calls begin here: those that are whole are read at one go, the first other one opens a block."""
+        opening = _OPEN.match(self._buf, start)
+        while opening and self._fast and self._quick(opening):
+            opening = _OPEN.match(self._buf, self._pos)
+            if opening is None:
+                return
+            start = opening.start(1)
         self.builder.open_block()
         self._begin(start, CallBody(self._markup.ends), self._block)
-        self._pos = body
+        self._pos = start + len(TOOL_CALL_OPEN)
 
-    def _quick(self, start: int, body: int) -> bool:
+    def _quick(self, opening: re.Match[str]) -> bool:
         """Read a call that is here whole and needs no repair."""
-        match = _OBJECT.match(self._buf, body)
-        if match is None:
-            return False
+        buf, begin = self._buf, opening.end()
         try:
-            value, end = DECODER.raw_decode(self._buf, match.end())
+            value, end = DECODER.raw_decode(buf, begin)
         except (ValueError, RecursionError):
             self._fast -= 1
             return False
-        close = _CLOSE.match(self._buf, end)
-        raw = self._buf[match.end() : end]
-        if close is None or len(value) != 2 or "\\u" in raw or not within_depth(raw):
+        close = _CLOSE.match(buf, end)
+        if close is None or len(value) != 2:
             return False
-        name, arguments = value.get("name"), value.get("arguments")
-        if not isinstance(name, str) or not name or not isinstance(arguments, dict):
+        raw, name, arguments = buf[begin:end], value.get("name"), value.get("arguments")
+        if type(arguments) is not dict or type(name) is not str or not name or "\\u" in raw or not within_depth(raw):
             return False
         self._pos = close.end()
-        part = CallPart(ToolCall(name, arguments, raw=raw), (self._base + start, self._base + self._pos))
+        span = (self._base + opening.start(1), self._base + self._pos)
+        part = CallPart(ToolCall(name, arguments, "", raw), span)
         self.builder.call(part)
-        if fault := self._using.unknown(part, self._buf[start : self._pos]):
+        if fault := self._using.unknown(part, buf[opening.start(1) : self._pos]):
             self.builder.fault(fault)
         return True
 
@@ -271,6 +273,8 @@ class TurnReader:
             return False
         block = Block(self._whole(), self._at, self._at + len(TOOL_CALL_OPEN), body, self._reason == "length")
         self.builder.close_block(read_block(block, self._using))
+        if body.end == "open":
+            self._open_call(self._pos)
         return True
 
     def _stray(self, start: int) -> None:

@@ -69,6 +69,8 @@ def repair_names(names: Collection[str]) -> frozenset[str]:
     Raises:
         ConfigurationError: A name is not one of `REPAIRS`.
     """
+    if names is DEFAULT_REPAIRS:
+        return DEFAULT_REPAIRS
     if isinstance(names, str) or (unknown := set(names) - ALL_REPAIRS):
         wrong = names if isinstance(names, str) else sorted(unknown)
         raise ConfigurationError(
@@ -312,5 +314,5 @@ _NAME = re.compile(r"""\s*[\[{]?\s*\{?\s*["']name["']\s*:\s*(["'])((?:(?!\1)[^\\
 
 def guess_name(raw: str) -> str | None:
     """The tool's name where a broken call begins with it; for messages, never for running."""
-    match = _NAME.match(raw)
+    match = _NAME.match(raw) if "name" in raw[:40] else None
     return match[2] if match else None

@@ -101,7 +101,7 @@ class ValueScanner:
 
 def within_depth(text: str) -> bool:
     """Whether the value that ``text`` is nests no deeper than `MAX_DEPTH`."""
-    if text.count("{") + text.count("[") <= MAX_DEPTH:
+    if len(text) <= MAX_DEPTH or text.count("{") + text.count("[") <= MAX_DEPTH:
         return True
     return ValueScanner().feed(text, 0)[1] != "deep"
 
