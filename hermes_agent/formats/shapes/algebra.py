@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any, TypeVar
 
 from hermes_agent.formats.shapes.nodes import (
@@ -22,6 +23,7 @@ from hermes_agent.formats.shapes.nodes import (
     String,
     Union,
     array,
+    kind_of,
     literal,
     lookup,
     matches,
@@ -30,6 +32,7 @@ from hermes_agent.formats.shapes.nodes import (
     string,
     union,
 )
+from hermes_agent.string_formats import FORMATS
 
 __all__ = ["Algebra", "TooComplexError"]
 
@@ -228,7 +231,7 @@ class Algebra:
     # Membership
 
     def holds(self, shape: Shape, value: Any) -> bool:
-        """Whether a value belongs to a shape. Formats are not looked at."""
+        """Whether a value belongs to a shape."""
         return self.arrange(shape, value, _MISSING) is not _MISSING
 
     def arrange(self, shape: Shape, value: Any, default: T) -> Any | T:
@@ -334,10 +337,12 @@ def _arrange_number(shape: Number, value: Any, default: T) -> Any | T:
 
 
 def _divides(factor: float, value: float) -> bool:
-    if isinstance(factor, int) and isinstance(value, int):
-        return value % factor == 0
-    quotient = value / factor
-    return math.isfinite(quotient) and quotient == int(quotient)
+    return math.isfinite(value) and _exactly(value) % _exactly(factor) == 0
+
+
+def _exactly(value: float) -> Fraction:
+    """The number as it is written in JSON: 0.1 is a tenth."""
+    return Fraction(value) if isinstance(value, int) else Fraction(repr(value))
 
 
 def _holds_string(shape: String, value: Any) -> bool:
@@ -346,6 +351,7 @@ def _holds_string(shape: String, value: Any) -> bool:
         and _within(len(value), shape.least, shape.most)
         and value not in shape.excluded
         and all(matches(pattern, value) for pattern in shape.patterns)
+        and all(FORMATS[name](value) for name in shape.formats if name in FORMATS)
     )
 
 
@@ -358,16 +364,8 @@ def _surely_disjoint(patterns: list[str]) -> bool:
     )
 
 
-def _type_of(shape: Shape) -> str:
-    if isinstance(shape, Literal):
-        value = shape.value
-        kinds = {type(None): "null", bool: "boolean", str: "string", list: "array", dict: "object"}
-        return kinds.get(type(value), "number")
-    return type(shape).__name__.lower()
-
-
 def _other_types(shape: Shape) -> list[Shape]:
-    mine = _type_of(shape)
+    mine = kind_of(shape)
     return [at for kind, shapes in EVERY_TYPE.items() if kind != mine for at in shapes]
 
 
@@ -410,4 +408,3 @@ def _negate_counts(least: int, most: int | None, make: Callable[[int, int | None
     if most is not None:
         parts.append(make(most + 1, None))
     return parts
-

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from hermes_agent.ecma import compile_pattern
+
 __all__ = [
     "ANYTHING",
     "EVERY_TYPE",
@@ -29,6 +31,7 @@ __all__ = [
     "String",
     "Union",
     "array",
+    "kind_of",
     "literal",
     "lookup",
     "matches",
@@ -223,6 +226,14 @@ def object_(shape: Object) -> Shape:
     return Object(tuple(properties.items()), shape.patterns, shape.rest, required, shape.least, shape.most)
 
 
+def kind_of(shape: Shape) -> str:
+    """The JSON type of the values of a shape that has only one."""
+    if isinstance(shape, Literal):
+        kinds = {type(None): "null", bool: "boolean", str: "string", list: "array", dict: "object"}
+        return kinds.get(type(shape.value), "number")
+    return type(shape).__name__.lower()
+
+
 def lookup(shape: Object, name: str) -> Shape:
     """What a property may be that is declared, or falls under a pattern, or under the rest.
 
@@ -239,10 +250,8 @@ def lookup(shape: Object, name: str) -> Shape:
 
 @lru_cache(maxsize=4096)
 def matches(pattern: str, text: str) -> bool:
-    """Whether a pattern is found in a text; a pattern that Python cannot read is found nowhere."""
-    import re
-
+    """Whether an ECMA-262 pattern is found in a text; one that cannot be read is found nowhere."""
     try:
-        return re.search(pattern, text) is not None
-    except re.error:
+        return compile_pattern(pattern).search(text) is not None
+    except ValueError:
         return False

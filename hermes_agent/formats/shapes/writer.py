@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from hermes_agent.ecma import compile_pattern
 from hermes_agent.formats.shapes.algebra import Algebra
+from hermes_agent.formats.shapes.formats import PATTERNS
 from hermes_agent.formats.shapes.nodes import (
     Anything,
     Array,
@@ -21,14 +23,17 @@ from hermes_agent.formats.shapes.nodes import (
     Shape,
     String,
     Union,
+    kind_of,
     object_,
 )
+from hermes_agent.formats.wire import dump_json
 
 __all__ = ["Bounds", "write"]
 
-_FORMATS = frozenset(
-    ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
-)  # what llguidance knows; others say nothing
+_LONGEST = {"hostname": 253}
+_SAY_NOTHING = frozenset(("binary", "byte", "password", "int32", "int64", "float", "double", "textarea"))
+"""Formats that tell how a value is used or stored, and that no validator checks."""
+_MOST_DIGITS = 15
 _MOST_COUNTED = 8
 """Optional properties whose number can be bounded; each doubles the alternatives."""
 
@@ -73,7 +78,7 @@ class _Writer:
         if isinstance(shape, Anything):
             return True
         if isinstance(shape, Literal):
-            return {"const": shape.value}
+            return self.literal(shape)
         if isinstance(shape, Ref):
             behind = self.algebra.resolve(shape)
             if isinstance(behind, (Nothing, Anything, Literal, Number, String)):
@@ -91,18 +96,28 @@ class _Writer:
             return options[0] if len(options) == 1 else {"anyOf": options}
         return self.union(shape)
 
+    def literal(self, shape: Literal) -> Any:
+        value = shape.value
+        if _keeps(value):
+            return {"const": value}
+        self.algebra.warn(f"{shape.text} is beyond the engine's numbers and is checked only afterwards")
+        return {"type": kind_of(shape)}
+
     def union(self, shape: Union) -> Any:
-        literals = [option.value for option in shape.options if isinstance(option, Literal)]
-        options = [self.write(option) for option in shape.options if not isinstance(option, Literal)]
+        literals = [o.value for o in shape.options if isinstance(o, Literal) and _keeps(o.value)]
+        options = [self.write(o) for o in shape.options if not (isinstance(o, Literal) and _keeps(o.value))]
         if literals:
             options.append({"enum": literals})
         return options[0] if len(options) == 1 else {"anyOf": options}
 
     def number(self, shape: Number) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": "integer" if shape.integer else "number"}
-        if shape.low is not None:
+        for bound in (shape.low, shape.high):
+            if bound is not None and not _keeps(bound):
+                self.algebra.warn(f"the bound {bound!r} is beyond the engine's numbers and is checked only afterwards")
+        if shape.low is not None and _keeps(shape.low):
             schema["exclusiveMinimum" if shape.low_open else "minimum"] = shape.low
-        if shape.high is not None:
+        if shape.high is not None and _keeps(shape.high):
             schema["exclusiveMaximum" if shape.high_open else "maximum"] = shape.high
         return _all(schema, [{"multipleOf": factor} for factor in shape.multiples])
 
@@ -113,14 +128,16 @@ class _Writer:
         most = shape.most
         parts: list[dict[str, Any]] = []
         for pattern in shape.patterns:
-            if (why := _refused(pattern)) is None:
-                parts.append({"pattern": pattern})
-            else:
+            spelled, why = _for_engine(pattern)
+            if why:
                 self.algebra.warn(f"the pattern {pattern!r} is checked only afterwards: {why}")
-        for name in shape.formats:
-            if name in _FORMATS:
-                parts.append({"format": name})
             else:
+                parts.append({"pattern": spelled})
+        for name in shape.formats:
+            if name in PATTERNS:
+                parts.append({"pattern": PATTERNS[name]})
+                most = _LONGEST.get(name, most) if most is None else min(most, _LONGEST.get(name, most))
+            elif name not in _SAY_NOTHING:
                 self.algebra.warn(f"the format {name!r} is checked only afterwards")
         if shape.excluded:
             parts.append({"pattern": all_but(shape.excluded)})
@@ -149,13 +166,9 @@ class _Writer:
         schema: dict[str, Any] = {"type": "object"}
         if names:
             schema["properties"] = {name: self.write(at) for name, at in shape.properties}
-        patterns = {pattern: self.write(at) for pattern, at in shape.patterns}
-        rest = self.write(shape.rest)
-        for pattern in patterns:
-            if why := _refused(pattern):
-                self.algebra.warn(f"names matching {pattern!r} are checked only afterwards: {why}")
-                patterns, rest = {}, True
-                break
+        patterns, rest = self.patterns(shape), self.write(shape.rest)
+        if patterns is None:
+            patterns, rest = {}, True
         if names and not patterns and rest is not False:
             # As additionalProperties, the engine would let "\u0061" pass for a name other than a declared "a".
             patterns, rest = {all_but(names): rest}, False
@@ -169,6 +182,17 @@ class _Writer:
         if shape.most is not None:
             schema["maxProperties"] = shape.most
         return schema
+
+    def patterns(self, shape: Object) -> dict[str, Any] | None:
+        """The schemas of names by pattern; ``None`` if the engine cannot read a pattern."""
+        patterns: dict[str, Any] = {}
+        for pattern, at in shape.patterns:
+            spelled, why = _for_engine(pattern)
+            if why:
+                self.algebra.warn(f"names matching {pattern!r} are checked only afterwards: {why}")
+                return None
+            patterns[spelled] = self.write(at)
+        return patterns
 
     def counted(self, shape: Object) -> Iterable[Object]:
         """Object shapes that together say the same, and count properties only where all declared are required."""
@@ -225,15 +249,35 @@ def _all(schema: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=2048)
-def _refused(pattern: str) -> str | None:
-    """Why the engine cannot read a pattern; ``None`` if it can."""
+def _for_engine(pattern: str) -> tuple[str, str]:
+    """An ECMA-262 pattern as the engine reads it, and why it cannot be; one of the two is empty."""
     from llguidance import LLMatcher
 
-    error = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema({"type": "string", "pattern": pattern}))
-    if not error:
-        return None
+    try:
+        python = compile_pattern(pattern).pattern
+    except ValueError as error:
+        return "", str(error)
+    spelled = re.sub(r"\\(.)", lambda found: "$" if found[1] == "Z" else found[0], python, flags=re.DOTALL)
+    error = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema({"type": "string", "pattern": spelled}))
+    if not error or "Unsatisfiable" in error:
+        return spelled, ""
     reasons = [line.removeprefix("error: ") for line in error.splitlines() if line.startswith("error: ")]
-    return reasons[0] if reasons else error.splitlines()[0]
+    return "", reasons[0] if reasons else error.splitlines()[0]
+
+
+def _keeps(value: Any) -> bool:
+    """Whether the engine keeps every number in a value.
+
+    It reads them as 64-bit floats, wrong by one in the last place at 16 digits and more, and crashes on some that
+    are hundreds of digits long.
+    """
+    if isinstance(value, dict):
+        return all(map(_keeps, value.values()))
+    if isinstance(value, list):
+        return all(map(_keeps, value))
+    if isinstance(value, float):
+        return sum(map(str.isdigit, dump_json(value))) <= _MOST_DIGITS
+    return not isinstance(value, int) or abs(value) < 2**53
 
 
 def all_but(texts: Iterable[str]) -> str:
