@@ -7,6 +7,9 @@ from inspect import cleandoc
 
 __all__ = ["Docstring", "read_docstring"]
 
+_SECTIONS = ("Args:", "Arguments:", "Parameters:", "Params:")
+"""Heads whose lines keep their indentation even if the docstring begins with them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Docstring:
@@ -31,9 +34,10 @@ def read_docstring(text: str | None) -> Docstring:
         return Docstring()
     from docstring_parser import ParseError, parse
 
-    text = cleandoc(text)
+    head = text.partition("\n")[0].strip()
+    text = cleandoc(f"\n{text}" if head in _SECTIONS else text)
     try:
-        read = parse(text)
+        read = parse(f"\n\n{text}")  # the parser finds a section only behind a line break
     except ParseError:
         return Docstring(text)
     parts = [part for part in (read.short_description, read.long_description) if part]

@@ -6,11 +6,20 @@ import re
 import sys
 import unicodedata
 from functools import lru_cache
+from typing import Literal
 
 __all__ = ["compile_pattern"]
 
-_SPACE = r"\t\n\v\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
-_CLASSES = {"d": "0-9", "w": "A-Za-z0-9_", "s": _SPACE}
+Ranges = tuple[tuple[int, int], ...]
+"""First and last code point of each run, in order and apart."""
+
+_DIGIT: Ranges = ((0x30, 0x39),)
+_WORD: Ranges = ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A))
+_SPACE: Ranges = (
+    (0x09, 0x0D), (0x20, 0x20), (0xA0, 0xA0), (0x1680, 0x1680), (0x2000, 0x200A), (0x2028, 0x2029),
+    (0x202F, 0x202F), (0x205F, 0x205F), (0x3000, 0x3000), (0xFEFF, 0xFEFF),
+)  # fmt: skip
+_CLASSES = {"d": _DIGIT, "w": _WORD, "s": _SPACE}
 _CATEGORY = re.compile(r"\{(?:General_Category=|gc=)?([A-Z][a-z]?)\}")
 _HEX = re.compile(r"x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\}")
 _CONTROL = re.compile(r"c([A-Za-z])")
@@ -36,92 +45,98 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 def _translate(pattern: str) -> str:
     out: list[str] = []
     at = 0
-    inside = False
     while at < len(pattern):
         char = pattern[at]
-        if char == "\\":
-            text, at = _escape(pattern, at + 1, inside=inside)
-            out.append(text)
-            continue
         at += 1
-        if inside:
-            inside = char != "]"
-            out.append("\\" + char if char in "[&|~" else char)
+        if char == "\\":
+            text, at, _ = _escape(pattern, at, inside=False)
         elif char == "[":
-            text, at, inside = _open(pattern, at)
-            out.append(text)
+            text, at = _set(pattern, at)
         elif char == "(" and pattern.startswith("?<", at) and pattern[at + 2 : at + 3] not in ("=", "!"):
-            out.append("(?P<")
-            at += 2
+            text, at = "(?P<", at + 2
         else:
-            out.append({"$": r"\Z", ".": r"[^\n\r\u2028\u2029]"}.get(char, char))
+            text = {"$": r"\Z", ".": r"[^\n\r\u2028\u2029]"}.get(char, char)
+        out.append(text)
     return "".join(out)
 
 
-def _open(pattern: str, at: int) -> tuple[str, int, bool]:
-    """The start of a class; the empty class matches nothing, its complement everything."""
+def _set(pattern: str, at: int) -> tuple[str, int]:
+    """A set, from behind its bracket. The empty one matches nothing, its complement everything."""
     if pattern.startswith("]", at):
-        return "(?!)", at + 1, False
+        return "(?!)", at + 1
     if pattern.startswith("^]", at):
-        return r"[\s\S]", at + 2, False
-    return ("[^", at + 1, True) if pattern.startswith("^", at) else ("[", at, True)
+        return r"[\s\S]", at + 2
+    out = ["["]
+    if pattern.startswith("^", at):
+        out.append("^")
+        at += 1
+    place: Literal["first", "behind", "last"] = "first"  # of a range, which "-" is part of only behind a first
+    while at < len(pattern) and pattern[at] != "]":
+        char = pattern[at]
+        at += 1
+        if char == "-" and place == "behind":
+            out.append("-")
+            place = "last"
+            continue
+        many = False
+        if char == "\\":
+            text, at, many = _escape(pattern, at, inside=True)
+        else:
+            text = "\\" + char if char in "[&|~-" else char
+        out.append(text)
+        place = "first" if many or place == "last" else "behind"
+    return "".join([*out, pattern[at : at + 1]]), at + 1
 
 
-def _escape(pattern: str, at: int, *, inside: bool) -> tuple[str, int]:
-    """What follows a backslash, in Python's spelling, and where the pattern goes on."""
+def _escape(pattern: str, at: int, *, inside: bool) -> tuple[str, int, bool]:
+    """What follows a backslash, in Python's spelling; where the pattern goes on; whether it is a whole class."""
     char = pattern[at : at + 1]
     if char.lower() in _CLASSES:
-        return _class(_CLASSES[char.lower()], negated=char.isupper(), inside=inside), at + 1
+        return _class(_CLASSES[char.lower()], negated=char.isupper(), inside=inside), at + 1, True
     if char in ("p", "P") and (category := _CATEGORY.match(pattern, at + 1)):
-        return _class(_category(category[1]), negated=char == "P", inside=inside), category.end()
+        return _class(_category(category[1]), negated=char == "P", inside=inside), category.end(), True
     if code := _HEX.match(pattern, at):
-        return _literal(chr(int(next(filter(None, code.groups())), 16))), code.end()
+        return _literal(chr(int(next(filter(None, code.groups())), 16))), code.end(), False
     if control := _CONTROL.match(pattern, at):
-        return _literal(chr(ord(control[1]) % 32)), control.end()
+        return _literal(chr(ord(control[1]) % 32)), control.end(), False
     if char == "b" and inside:
-        return r"\x08", at + 1
+        return r"\x08", at + 1, False
     if char == "k" and (name := re.compile(r"k<(\w+)>").match(pattern, at)):
-        return f"(?P={name[1]})", name.end()
+        return f"(?P={name[1]})", name.end(), False
     if char == "0":
-        return r"\x00", at + 1
+        return r"\x00", at + 1, False
     if char in ("b", "B") or char in _PLAIN or char.isdigit() or not char:
-        return "\\" + char, at + 1
+        return "\\" + char, at + 1, False
     if char in ("p", "P"):
         raise re.error(f"no equal for \\{pattern[at : at + 20]}")
-    return _literal(char), at + 1
+    return _literal(char), at + 1, False
 
 
 def _literal(char: str) -> str:
     return f"\\U{ord(char):08x}"
 
 
-def _class(ranges: str, *, negated: bool, inside: bool) -> str:
-    if not inside:
-        return f"[{'^' if negated else ''}{ranges}]"
-    return _complement(ranges) if negated else ranges
+def _class(ranges: Ranges, *, negated: bool, inside: bool) -> str:
+    text = "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in (_complement(ranges) if negated else ranges))
+    return text if inside else f"[{text}]"
 
 
-@lru_cache(maxsize=16)
-def _complement(ranges: str) -> str:
-    member = re.compile(f"[{ranges}]")
-    return _ranges([code for code in range(sys.maxunicode + 1) if not member.match(chr(code))])
+def _complement(ranges: Ranges) -> Ranges:
+    edges = [-1, *(edge for pair in ranges for edge in pair), sys.maxunicode + 1]
+    gaps = zip(edges[::2], edges[1::2], strict=True)
+    return tuple((end + 1, start - 1) for end, start in gaps if end + 1 < start)
 
 
 @lru_cache(maxsize=64)
-def _category(name: str) -> str:
-    """The ranges of a general category; a whole walk over Unicode, so kept."""
-    codes = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)).startswith(name)]
-    if not codes:
+def _category(name: str) -> Ranges:
+    """The code points of a general category; a whole walk over Unicode, so kept."""
+    runs: list[tuple[int, int]] = []
+    for code in range(sys.maxunicode + 1):
+        if unicodedata.category(chr(code)).startswith(name):
+            if runs and runs[-1][1] == code - 1:
+                runs[-1] = (runs[-1][0], code)
+            else:
+                runs.append((code, code))
+    if not runs:
         raise re.error(f"no Unicode category is called {name!r}")
-    return _ranges(codes)
-
-
-def _ranges(codes: list[int]) -> str:
-    out: list[str] = []
-    start = last = codes[0]
-    for code in [*codes[1:], -1]:
-        if code != last + 1:
-            out.append(f"\\U{start:08x}-\\U{last:08x}")
-            start = code
-        last = code
-    return "".join(out)
+    return tuple(runs)

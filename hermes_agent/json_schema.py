@@ -56,9 +56,9 @@ def compile_schema(schema: Mapping[str, Any]) -> Problems:
     def problems(instance: object) -> list[str]:
         try:
             found: list[Any] = list(islice(validator.iter_errors(instance), LINES + 1))
+            lines = [problem(tuple(e.absolute_path), _message(e)) for e in found[:LINES]]
         except RecursionError:
             return [problem((), "nested too deeply to be checked")]
-        lines = [problem(tuple(e.absolute_path), _message(e)) for e in found[:LINES]]
         return [*lines, "- and more"] if len(found) > LINES else lines
 
     return problems

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping
-from typing import Any, NoReturn, cast
+from pathlib import PurePath
+from typing import Any, cast
 
 __all__ = ["ToolResultError", "cut", "result_text"]
 
@@ -39,7 +40,7 @@ def result_text(value: object) -> str:
         _refuse_bytes(value)
         plain = to_jsonable_python(
             value,
-            fallback=_refuse,
+            fallback=_last_form,
         )
         text = plain if isinstance(plain, str) else json.dumps(_finite(plain), ensure_ascii=False)
     except ToolResultError:
@@ -52,7 +53,9 @@ def result_text(value: object) -> str:
     return _sound(text)
 
 
-def _refuse(value: object) -> NoReturn:
+def _last_form(value: object) -> str:
+    if isinstance(value, PurePath):
+        return str(value)
     raise ToolResultError(f"a result that is or holds a {type(value).__name__!r} has no JSON form: {_HINT}")
 
 

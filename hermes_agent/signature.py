@@ -270,7 +270,7 @@ def _wire_name(name: str, kind: Any) -> str:
 def _doc(bare: Any) -> Docstring:
     """A function's docstring; for a callable object that of its class, else of its ``__call__``."""
     if inspect.isroutine(bare):
-        return read_docstring(inspect.getdoc(bare))
+        return read_docstring(bare.__doc__ or inspect.getdoc(bare))  # getdoc knows what a method inherits
     own, call = (read_docstring(inspect.getdoc(it)) for it in (cast("object", type(bare)), _method(bare)))
     return Docstring(own.description or call.description, {**own.parameters, **call.parameters})
 

@@ -36,6 +36,8 @@ _TAIL = rf"(?:\?(?:{_PCHAR}|[/?])*)?(?:#(?:{_PCHAR}|[/?])*)?"
 _AUTHORITY = rf"//(?:{_USER}@)?{_NAME}(?::[0-9]*)?(?:/{_PCHAR}*)*"
 _SEGMENTS = rf"{_PCHAR}+(?:/{_PCHAR}*)*"
 _URI = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*:(?:{_AUTHORITY}|/(?:{_SEGMENTS})?|{_SEGMENTS}|){_TAIL}")
+_FIRST = r"(?:[A-Za-z0-9._~!$&'()*+,;=@-]|%[0-9A-Fa-f]{2})+"  # a colon here would make it a scheme
+_RELATIVE = re.compile(rf"(?:{_AUTHORITY}|/(?:{_SEGMENTS})?|{_FIRST}(?:/{_PCHAR}*)*|){_TAIL}")
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 
 
@@ -95,7 +97,15 @@ def _is_email(text: str) -> bool:
 
 def _is_uri(text: str) -> bool:
     """RFC 3986, URI: with a scheme."""
-    match = _URI.fullmatch(text)
+    return _has_good_host(_URI.fullmatch(text))
+
+
+def _is_uri_reference(text: str) -> bool:
+    """RFC 3986, URI-reference: a URI, or relative to one."""
+    return _is_uri(text) or _has_good_host(_RELATIVE.fullmatch(text))
+
+
+def _has_good_host(match: re.Match[str] | None) -> bool:
     return match is not None and (match[1] is None or _is_ipv6(match[1]))
 
 
@@ -115,6 +125,7 @@ FORMATS: MappingProxyType[str, Callable[[str], bool]] = MappingProxyType(
         "ipv6": _is_ipv6,
         "uuid": _matches(_UUID),
         "uri": _is_uri,
+        "uri-reference": _is_uri_reference,
         "json-pointer": _matches(_POINTER),  # RFC 6901
     }
 )

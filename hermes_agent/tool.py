@@ -46,8 +46,6 @@ class Tool:
         description: What it is for, shown to the model.
         parameters: JSON schema of the arguments, of type ``object``. Read only.
         timeout: Seconds of wall clock one call may take; ``None`` leaves it to the run's limits.
-        retries: How many times in a row the model may get this tool's arguments wrong, or be sent back by
-            `Retry`; ``None`` leaves it to the run's limits.
         function: What is run; ``None`` if someone else runs it.
     """
 
@@ -55,7 +53,6 @@ class Tool:
     description: str
     parameters: dict[str, Any]
     timeout: float | None = None
-    retries: int | None = None
     function: ToolFunction | None = None
     _read: Callable[[str], dict[str, Any]] = field(repr=False, compare=False, kw_only=True)
     _context: str | None = field(default=None, repr=False, compare=False, kw_only=True)
@@ -72,8 +69,6 @@ class Tool:
                 f"tool {self.name!r} has timeout={self.timeout!r}",
                 hint="use seconds above 0, or None for the run's own",
             )
-        if self.retries is not None and self.retries < 0:
-            raise ToolDefinitionError(f"tool {self.name!r} has retries={self.retries!r}", hint="use 0 or more")
 
     def __hash__(self) -> int:
         return hash((self.name, self.description))
@@ -200,7 +195,6 @@ def _from_function(
     name: str | None = None,
     description: str | None = None,
     timeout: float | None = None,
-    retries: int | None = None,
 ) -> Tool:
     if isinstance(function, staticmethod):  # ``@tool`` above ``@staticmethod``
         function = cast("ToolFunction", function.__func__)
@@ -210,7 +204,6 @@ def _from_function(
         read.description if description is None else description,
         read.parameters,
         timeout,
-        retries,
         function,
         _read=read.validate_json,
         _context=read.context,
@@ -226,7 +219,6 @@ def tool(
     name: str | None = None,
     description: str | None = None,
     timeout: float | None = None,
-    retries: int | None = None,
 ) -> Callable[[ToolFunction], Tool]: ...
 def tool(
     function: ToolFunction | None = None,
@@ -235,7 +227,6 @@ def tool(
     name: str | None = None,
     description: str | None = None,
     timeout: float | None = None,
-    retries: int | None = None,
 ) -> Tool | Callable[[ToolFunction], Tool]:
     """Make a function a tool, bare or with settings; a plain function given to an agent needs none of this.
 
@@ -244,13 +235,12 @@ def tool(
         name: Instead of the function's name.
         description: Instead of its docstring.
         timeout: Seconds of wall clock one call may take.
-        retries: How many times in a row the model may be sent back.
 
     Raises:
         ToolDefinitionError: The function cannot be a tool; the message says why and what to do.
     """
 
     def make(function: ToolFunction) -> Tool:
-        return _from_function(function, name=name, description=description, timeout=timeout, retries=retries)
+        return _from_function(function, name=name, description=description, timeout=timeout)
 
     return make if function is None else make(function)

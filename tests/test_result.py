@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import datetime
+import enum
+import json
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from hermes_agent.result import ToolResultError, cut, result_text
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+@dataclass
+class Place:
+    name: str
+    at: Point
+
+
+class Report(BaseModel):
+    place: Place
+    day: datetime.date
+
+
+PLACE = Place("Zürich", Point(1, 2))
+
+
+SHOWN: list[tuple[object, str]] = [
+    ("as it is <b>\n", "as it is <b>\n"),
+    ("", ""),
+    (None, "null"),
+    (True, "true"),
+    (3, "3"),
+    (10**400, "1" + "0" * 400),
+    (0.1, "0.1"),
+    (Colour.RED, "red"),
+    (datetime.date(2024, 2, 29), "2024-02-29"),
+    (Decimal("1.10"), "1.10"),
+    (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+    (PurePosixPath("/a/b"), "/a/b"),
+    ([1, "é", None], '[1, "é", null]'),
+    ((1, 2), "[1, 2]"),
+    ({7}, "[7]"),
+    (frozenset({Colour.RED}), '["red"]'),
+    ({"a": {1: Colour.RED}}, '{"a": {"1": "red"}}'),
+    (OrderedDict([("b", 1), ("a", 2)]), '{"b": 1, "a": 2}'),
+    ([float("nan"), float("inf"), -float("inf")], '["NaN", "Infinity", "-Infinity"]'),
+    (float("nan"), '"NaN"'),
+    (PLACE, '{"name": "Zürich", "at": [1, 2]}'),
+    (
+        Report(place=PLACE, day=datetime.date(2024, 1, 1)),
+        '{"place": {"name": "Zürich", "at": [1, 2]}, "day": "2024-01-01"}',
+    ),
+    ([PLACE], '[{"name": "Zürich", "at": [1, 2]}]'),
+    ("half a pair: \ud800", "half a pair: \ufffd"),
+    ({"a": "\ud83d\ude00"}, '{"a": "😀"}'),
+]
+
+
+@pytest.mark.parametrize(("value", "text"), SHOWN, ids=repr)
+def test_text_of(value: object, text: str) -> None:
+    assert result_text(value) == text
+    result_text(value).encode()
+
+
+@pytest.mark.parametrize(
+    "value", [b"\xff\x00", bytearray(b"x"), memoryview(b"x"), [b"x"], {"a": (b"x",)}, {b"k": 1}, {b"x"}]
+)
+def test_bytes_are_refused_with_the_way_out(value: object) -> None:
+    with pytest.raises(ToolResultError, match=r"'(bytes|bytearray|memoryview)' is not text: decode it"):
+        result_text(value)
+
+
+@pytest.mark.parametrize("value", [object(), [object()], {"a": test_text_of}, lambda: 1, type], ids=repr)
+def test_what_has_no_json_form_is_refused_by_type(value: object) -> None:
+    with pytest.raises(ToolResultError, match=r"'(object|function|type)' has no JSON form: return text"):
+        result_text(value)
+
+
+def test_endless_values_are_refused() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (loop, deep):
+        with pytest.raises(ToolResultError, match="'list' has no JSON form"):
+            result_text(value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(JSON.filter(lambda value: not isinstance(value, str)))
+def test_json_survives(value: object) -> None:
+    assert json.loads(result_text(value)) == value
+
+
+@given(st.text(), st.integers(1, 50))
+def test_a_cut_keeps_the_head_and_counts_the_rest(text: str, limit: int) -> None:
+    shown = cut(text, limit)
+    assert cut(text, None) == text
+    if len(text) <= limit:
+        assert shown == text
+    else:
+        assert shown == f"{text[:limit]}\n[… {len(text) - limit} more characters were left out]"
+
+
+def test_ten_megabytes_are_cut() -> None:
+    assert len(cut(result_text("x" * 10_000_000), 20_000)) < 20_100
