@@ -86,7 +86,7 @@ class TurnBuilder:
         if not text:
             return
         body = text.rstrip(BLANK)
-        self._note_line(text)
+        self.note_line(text)
         if not body:
             self._blank.append(text)
             return
@@ -130,7 +130,8 @@ class TurnBuilder:
             self.parts.append(TextPart("".join(self._said), self._said_span))
             self._said = []
 
-    def _note_line(self, text: str) -> None:
+    def note_line(self, text: str) -> None:
+        """Keep track of whether what follows ``text``, which is not empty, begins a line."""
         last = text[-1]
         if last in _NEWLINES:
             self.line_start = True
@@ -153,7 +154,7 @@ class TurnBuilder:
         """Add to the thinking block."""
         if not text:
             return
-        self._note_line(text)
+        self.note_line(text)
         body = text.rstrip(_NEWLINES)
         if not self._thought_begun:
             body = body.lstrip(_NEWLINES)

@@ -87,7 +87,7 @@ def markup(stops: tuple[str, ...], think: tuple[str, str], objects: bool) -> Mar
         kinds=kinds,
         thinks={opening.lower(): closing for opening, closing in thinks.items()},
         thoughts={
-            closing: re.compile(_alternatives((closing, TOOL_CALL_OPEN, "<tool_response", *stops)))
+            closing: re.compile(_alternatives((closing, TOOL_CALL_OPEN, TOOL_CALL_CLOSE, "<tool_response", *stops)))
             for closing in thinks.values()
         },
         ends=ends,

@@ -128,7 +128,7 @@ class TurnParser:
         using = Reader(repair_names(repairs), names, schemas)
         plain = output is None or output.kind == "text"
         recover = plain and bool(names) and bool(using.repairs & {"orphan_close", "bare_json"})
-        think = (dialect.think_open, dialect.think_close) if dialect else (THINK_OPEN, THINK_CLOSE)
+        think = (dialect.think_open, dialect.think_close) if dialect and dialect.think_open else (THINK_OPEN, THINK_CLOSE)
         self.scan = TurnReader(
             using,
             markup(tuple(dialect.stops) if dialect else DEFAULT_STOPS, think, recover),

@@ -64,8 +64,8 @@ class TurnReader:
         self._thought_end = 0
         self._intent: list[str] | None = None
         self._held: list[str] | None = None
-        self._intent_at = self._held_at = 0
-        self._intentions: list[CallPart] = []
+        self._intent_at = self._intent_end = self._held_at = 0
+        self._intentions: list[tuple[CallPart, str]] = []
 
     def read(self, chunk: str) -> None:
         """Read on."""
@@ -88,13 +88,13 @@ class TurnReader:
             self._end_thought()
         self.builder.end_text()
         if self._use_intentions and all(isinstance(part, TextPart) for part in self.builder.parts):
-            for part in self._intentions:
-                self._add(part)
+            for part, raw in self._intentions:
+                self._add(part, raw)
 
-    def _add(self, part: CallPart) -> None:
+    def _add(self, part: CallPart, raw: str) -> None:
         """Add a call that was read at one go, and its fault if nobody offered the tool."""
         self.builder.call(part)
-        if fault := self._using.unknown(part, part.call.raw):
+        if fault := self._using.unknown(part, raw):
             self.builder.fault(fault)
 
     # Text
@@ -259,9 +259,7 @@ class TurnReader:
         self._pos = close.end()
         span = (self._base + opening.start(1), self._base + self._pos)
         part = CallPart(ToolCall(name, arguments, "", raw), span)
-        self.builder.call(part)
-        if fault := self._using.unknown(part, buf[opening.start(1) : self._pos]):
-            self.builder.fault(fault)
+        self._add(part, buf[opening.start(1) : self._pos])
         return True
 
     def _block(self) -> bool:
@@ -304,7 +302,7 @@ class TurnReader:
             except UnreadableCallError as error:
                 self.builder.fault(Fault("malformed", span, raw, str(error), error.name))
                 return True
-            self._add(part)
+            self._add(part, raw)
             return True
         detail = f"{self._near!r} is not how a call is written; write <tool_call>, a JSON object, </tool_call>"
         self.builder.fault(Fault("unrecognised_tag", span, raw, detail))
@@ -384,7 +382,9 @@ class TurnReader:
                 return True
             if literal == TOOL_CALL_OPEN:
                 self._intend(start)
-            elif literal != "<tool_response" or self._intent is not None:
+            elif literal == TOOL_CALL_CLOSE:
+                self._intent_end = self._base + match.end()
+            elif literal != "<tool_response" or self._answers_itself(start):
                 self._ponder(start)
                 self._cut("tool_response" if literal == "<tool_response" else "stop_string")
                 return True
@@ -392,15 +392,22 @@ class TurnReader:
         self._ponder(len(buf) if self._final else self._markup.hold(buf, self._pos))
         return False
 
+    def _answers_itself(self, start: int) -> bool:
+        """Whether a made-up result for a call in the thinking begins at ``_buf[start]``."""
+        return self._intent is not None and (self._base + start == self._intent_end or self._line_initial(start))
+
     def _ponder(self, to: int) -> None:
         """What stands up to ``_buf[to]`` is reasoning, or kept because it may be calls."""
         text = self._buf[self._pos : to]
         self._pos = to
         self._thought_end = self._base + to
+        if not text:
+            return
         if self._intent is not None:
             self._intent.append(text)
         if self._held is not None:
             self._held.append(text)
+            self.builder.note_line(text)
         else:
             self.builder.think(text)
 
@@ -430,7 +437,7 @@ class TurnReader:
         for part in self._inner(text):
             if isinstance(part, CallPart):
                 start, end = part.span
-                self._intentions.append(CallPart(part.call, (at + start, at + end)))
+                self._intentions.append((CallPart(part.call, (at + start, at + end)), text[start:end]))
                 self.builder.reasoning_calls.append(part.call)
 
     def _inner(self, text: str) -> list[Part]:
