@@ -1,6 +1,6 @@
 """Throughput of the parser on realistic turns, and its time on hostile ones.
 
-    python benchmarks/parser.py [--megabytes 8] [--repeat 3] [--chunk 0]
+python benchmarks/parser.py [--megabytes 8] [--repeat 3] [--chunk 0]
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def call(draw: random.Random) -> str:
     """One call, short or with a file's contents."""
     pick = draw.random()
     if pick < 0.5:
-        return serialise_call("get_weather", {"city": draw.choice(WORDS), "days": draw.randint(1, 9), "unit": "celsius"})
+        return serialise_call(
+            "get_weather", {"city": draw.choice(WORDS), "days": draw.randint(1, 9), "unit": "celsius"}
+        )
     if pick < 0.8:
         return serialise_call("search", {"query": prose(draw, 8), "filters": {"lang": ["en", "fr"], "score": 0.5}})
     return serialise_call("write_file", {"path": "src/f.py", "content": CODE * draw.randint(1, 6)})

@@ -325,7 +325,9 @@ def test_class_32_raw_newline_in_a_string() -> None:
 
 
 def test_class_33_unescaped_quotes() -> None:
-    broken = '<tool_call>{"name": "w", "arguments": {"path": "a.py", "content": "env.get("KEY", "default")"}}</tool_call>'
+    broken = (
+        '<tool_call>{"name": "w", "arguments": {"path": "a.py", "content": "env.get("KEY", "default")"}}</tool_call>'
+    )
     turn = read(f'{broken}\n<tool_call>{{"name": "ok", "arguments": {{}}}}</tool_call>', repairs=ALL_REPAIRS)
     assert kinds(turn) == ["malformed"]
     assert turn.faults[0].raw == broken
@@ -597,7 +599,9 @@ def test_class_57_thinking_before_a_typed_answer() -> None:
 
 def test_class_58_tools_stand_in_our_own_prompt() -> None:
     tool = Tool.from_schema(
-        name="get_time", description="The time.", parameters={"type": "object", "properties": {"tz": {"type": "string"}}}
+        name="get_time",
+        description="The time.",
+        parameters={"type": "object", "properties": {"tz": {"type": "string"}}},
     )
     prompt = render([SystemMessage("Be brief."), UserMessage("Hi")], dialect="hermes-4-14b", tools=[tool])
     assert '"name": "get_time"' in prompt
