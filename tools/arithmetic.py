@@ -41,7 +41,7 @@ _THOUSANDS: Final = re.compile(r"\s*([0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?)(?![0
 _NUMBER: Final = re.compile(r"(?:[0-9]+(?:_[0-9]+)*)?(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?")
 
 # How tightly each infix operator binds; ``of`` is the one in "15% of 80", and "x" is read as a times sign.
-_BINDS: Final = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "%": 2, "x": 2, "of": 2, "mod": 2, "**": 4, "^": 4}
+_BINDS: Final = {"+": 1, "-": 1, "*": 2, "/": 2, "//": 2, "%": 2, "x": 2, "mod": 2, "of": 3, "**": 4, "^": 4}
 _SIGN: Final = 3
 
 
@@ -133,35 +133,33 @@ class _Parser:
         if self._depth > MAX_DEPTH:
             raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
         value = self._operand()
+        while self._tokens[self._at].text == "%" and self._is_percent():
+            self._at += 1
+            value, self._percent = within_bounds(value / Fraction(100)), True
         while True:
             operator = self._tokens[self._at].text
             binds = _BINDS.get(operator, -1)
             if binds <= floor and not (binds == floor == _BINDS["**"]):
                 break
             self._at += 1
-            if operator == "%" and self._is_percent():
-                value, self._percent = within_bounds(value / Fraction(100)), True
-                continue
             if operator == "of" and not self._percent:
                 raise ValueError("'of' takes a percentage before it, as in 15% of 80")
             shares = self._percent
             right = self._expression(binds)
-            if self._percent and not shares and operator in "+-":
+            if self._percent and not shares and operator in {"+", "-"}:
                 raise ValueError(
                     "adding or taking off a percentage can mean two things; write 200 * (1 + 10/100) or 200 + 10/100"
                 )
             value = within_bounds(INFIX[operator](value, right))
-            self._percent = self._percent and shares and operator in "+-"
+            self._percent = self._percent and shares and operator in {"+", "-", "of"}
         self._depth -= 1
         return value
 
     def _is_percent(self) -> bool:
         """After a ``%``: is it a percent sign (15% of 80), or the remainder operator (17 % 5)?"""
-        following = self._tokens[self._at]
-        if following.text in {"+", "-"}:
-            raise ValueError(
-                f"'%' before {following.text!r} can mean two things; write 10/100 for 10 percent, or 10 mod (-3)"
-            )
+        following = self._tokens[self._at + 1]
+        if following.text == "-":
+            raise ValueError("'%' before '-' can mean two things; write 10/100 for 10 percent, or 10 mod (-3)")
         operand = following.kind in {"number", "name"} or following.text == "("
         return following.text in _BINDS or not operand
 

@@ -135,7 +135,6 @@ class Database:
         connection: sqlite3.Connection | None = None
         try:
             connection = self._connect()
-            connection.execute("PRAGMA query_only = ON")
             guard.watch(connection, self._limits())
             yield connection
         except (sqlite3.Error, sqlite3.Warning) as error:
@@ -157,23 +156,26 @@ class Database:
         # made. Without a log to read, nobody is writing, and the file itself is the whole truth.
         log = self._file.with_name(f"{self._file.name}-wal")
         try:
-            connection = self._open(address)
             try:
-                connection.execute("PRAGMA schema_version")
+                return self._open(address)
             except sqlite3.OperationalError:
-                connection.close()
                 if log.exists() and log.stat().st_size:
                     raise
                 return self._open(f"{address}&immutable=1")
         except sqlite3.OperationalError as error:
             raise ValueError(f"cannot open the database {str(self._file)!r}: {error}") from None
-        return connection
 
     def _open(self, address: str) -> sqlite3.Connection:
         import sqlite3
 
         connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)
-        connection.text_factory = _text
+        try:
+            connection.text_factory = _text
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("PRAGMA schema_version")  # the first look into the file, which opening alone is not
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     def _limits(self) -> dict[int, int]:
@@ -181,7 +183,7 @@ class Database:
 
         return {
             sqlite3.SQLITE_LIMIT_LENGTH: self.max_value_bytes,
-            sqlite3.SQLITE_LIMIT_SQL_LENGTH: max(4 * MAX_SQL_CHARS, 1_000_000),  # the schema's own SQL counts too
+            sqlite3.SQLITE_LIMIT_SQL_LENGTH: 1_000_000,  # the schema's own SQL counts too
             sqlite3.SQLITE_LIMIT_ATTACHED: 0,
             sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 100,
             sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 50,

@@ -56,6 +56,7 @@ class Guard:
 
         # The built-in functions live on in a second, empty connection, which the measured ones ask.
         self._twin = sqlite3.connect(":memory:", isolation_level=None)
+        self._twin.text_factory = connection.text_factory
         for each in (connection, self._twin):
             for limit, most in limits.items():
                 each.setlimit(limit, most)
@@ -103,7 +104,7 @@ class Guard:
                 raise _RefusedError
             self._measure(name, values)
             marks = ", ".join("?" * len(values))
-            assert self._twin is not None  # noqa: S101 - registered by ``watch``, which opens it
+            assert self._twin is not None
             try:
                 row: tuple[_Value] = self._twin.execute(f"SELECT {name}({marks})", values).fetchone()
             except sqlite3.Error as error:

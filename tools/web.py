@@ -194,16 +194,13 @@ class Http:
         kind = str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
         if kind and not _TEXT.fullmatch(kind):
             raise FetchError(f"{url!r} is {kind!r}, and only text can be fetched")
-        decode = _decoder(response.headers.get("content-encoding", ""), url)
-        body, complete = bytearray(), True
+        content = _Content(response.headers.get("content-encoding", ""), self.max_bytes, url)
         stream: httpx.AsyncByteStream = response.stream  # type: ignore[assignment]  # this transport's streams are async
         async for chunk in stream:
-            body += decode(chunk, self.max_bytes + 1 - len(body))
-            if len(body) > self.max_bytes:
-                del body[self.max_bytes :]
-                complete = False
+            if not content.take(chunk):
                 break
-        return _Page(url, kind, response.charset_encoding, bytes(body), complete)
+        body, complete = content.whole()
+        return _Page(url, kind, response.charset_encoding, body, complete)
 
 
 async def fetch(url: str, start: int = 0) -> str:
@@ -279,26 +276,40 @@ def _certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
 
 
-def _decoder(encoding: str, url: str) -> Callable[[bytes, int], bytes]:
-    """A function from a chunk to at most so many decompressed bytes.
+class _Content:
+    """A body as it comes in, decompressed, and never more of it than asked for.
 
     The HTTP library's own decoders are not used: they open a chunk fully, however far it unfolds, and
     take as many layers of compression as the server names.
     """
-    name = encoding.strip().lower()
-    if name in {"", "identity"}:
-        return lambda chunk, most: chunk[:most]
-    if name in {"gzip", "x-gzip", "deflate"}:
-        unzip = zlib.decompressobj(zlib.MAX_WBITS | 32)
 
-        def decode(chunk: bytes, most: int) -> bytes:
+    def __init__(self, encoding: str, most: int, url: str) -> None:
+        name = encoding.strip().lower()
+        if name not in {"", "identity", "gzip", "x-gzip", "deflate"}:
+            raise FetchError(f"{url!r} is compressed as {encoding!r}, which was not asked for")
+        self._unzip = zlib.decompressobj(zlib.MAX_WBITS | 32) if name not in {"", "identity"} else None
+        self._most = most
+        self._url = url
+        self._body = bytearray()
+
+    def take(self, chunk: bytes) -> bool:
+        """Take the next bytes; says whether there is room for more."""
+        room = self._most + 1 - len(self._body)
+        if self._unzip is None:
+            self._body += chunk[:room]
+        else:
             try:
-                return unzip.decompress(chunk, most)
+                self._body += self._unzip.decompress(chunk, room)
             except zlib.error as error:
-                raise FetchError(f"{url!r} sent broken {name} data: {error}") from None
+                raise FetchError(f"{self._url!r} sent broken compressed data: {error}") from None
+        return len(self._body) <= self._most
 
-        return decode
-    raise FetchError(f"{url!r} is compressed as {encoding!r}, which was not asked for")
+    def whole(self) -> tuple[bytes, bool]:
+        """The bytes, and whether these are all of them."""
+        complete = len(self._body) <= self._most
+        if complete and self._body and self._unzip is not None and not self._unzip.eof:
+            raise FetchError(f"{self._url!r} sent compressed data that ends too early")
+        return bytes(self._body[: self._most]), complete
 
 
 @dataclass(frozen=True, slots=True)
