@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
 
-from hermes_agent.cli import run
+from hermes_agent.cli import chat, grammar, models, parse, run
 from hermes_agent.cli.exits import leave
 
 __all__ = ["app", "main"]
@@ -29,6 +30,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", help=run.HELP)(run.run)
+app.command("chat", help=chat.HELP)(chat.chat)
+app.command("parse", help=parse.HELP)(parse.parse)
+app.command("grammar", help=grammar.HELP)(grammar.grammar)
+app.add_typer(models.app, name="models")
 
 
 def _print_version(wanted: bool) -> None:
@@ -54,6 +59,6 @@ def main() -> NoReturn:
     """Run the command and end the process."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal in an old encoding shows an escape for what it cannot show, instead of an error.
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     leave(lambda: app(prog_name="hermes-sdk"))

@@ -8,36 +8,30 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from asyncio import CancelledError
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-__all__ = ["INTERRUPTED", "cause", "leave", "report", "reported"]
+if TYPE_CHECKING:
+    from hermes_agent.errors import HermesError
+
+__all__ = ["INTERRUPTED", "leave", "report", "reported"]
 
 INTERRUPTED = 130  # what shells give a command that SIGINT ended: 128 + 2
 
 
-def cause(error: BaseException) -> BaseException:
-    """The error behind a group of one, as task groups wrap what leaves them."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
-def report(error: BaseException) -> None:
+def report(error: HermesError) -> None:
     """Print an error and its hint on standard error; the text of neither can steer the terminal."""
     from hermes_agent.cli.terminal import console, safe
 
     out = console(sys.stderr)
-    message, hint = getattr(error, "message", str(error)), getattr(error, "hint", "")
     out.print("error: ", style="bold red", end="")
-    out.print(safe(message))
-    if hint:
+    out.print(safe(error.message))
+    if error.hint:
         out.print("hint:  ", style="bold", end="")
-        out.print(safe(_on_the_command_line(hint)))
+        out.print(safe(_on_the_command_line(error.hint)))
 
 
 def _on_the_command_line(hint: str) -> str:
@@ -57,7 +51,7 @@ _OPTIONS = {
 
 
 @contextmanager
-def reported(debug: bool = False) -> Iterator[None]:
+def reported(debug: bool = False) -> Generator[None]:
     """Turn what goes wrong inside into a message and an exit code.
 
     Args:
@@ -70,16 +64,13 @@ def reported(debug: bool = False) -> Iterator[None]:
 
     try:
         yield
-    except BaseException as raised:  # one place decides on every end
-        error = cause(raised)
-        if isinstance(error, (KeyboardInterrupt, CancelledError)):
-            raise typer.Exit(INTERRUPTED) from None
-        if isinstance(error, HermesError) and not debug:
-            report(error)
-            raise typer.Exit(1) from None
-        if error is raised:
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except HermesError as error:
+        if debug:
             raise
-        raise error from None
+        report(error)
+        raise typer.Exit(1) from None
 
 
 def leave(run: Callable[[], object]) -> NoReturn:
@@ -102,10 +93,7 @@ def leave(run: Callable[[], object]) -> NoReturn:
         # The interpreter flushes again at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = code or 1
-    if any(thread.is_alive() and not thread.daemon for thread in threading.enumerate() if thread is not _main_thread()):
+    waiting = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
+    if any(not thread.daemon for thread in waiting):
         os._exit(code)
     sys.exit(code)
-
-
-def _main_thread() -> threading.Thread:
-    return threading.main_thread()

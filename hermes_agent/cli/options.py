@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -189,7 +189,7 @@ def output_type(output: str | None, schema: str | None) -> Any:
         data = _json_file(schema)
         if not isinstance(data, dict):
             raise ConfigurationError(f"{schema!r} holds no JSON schema but {data!r:.80}", hint="give an object")
-        return JsonSchema(data)
+        return JsonSchema(cast("dict[str, Any]", data))
     if output is None:
         return str
     return _PLAIN_TYPES[output] if output in _PLAIN_TYPES else load_object(output)
@@ -219,7 +219,7 @@ def examples(file: str | None) -> list[Example]:
     data = _json_file(file)
     if not isinstance(data, list):
         raise ConfigurationError(f"{file!r} holds no list of examples but {data!r:.80}", hint=_EXAMPLE_HINT)
-    return [_example(item, f"{file}[{index}]") for index, item in enumerate(data)]
+    return [_example(item, f"{file}[{index}]") for index, item in enumerate(cast("list[object]", data))]
 
 
 _EXAMPLE_HINT = (

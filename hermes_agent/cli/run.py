@@ -146,6 +146,7 @@ def _print_object(
     from hermes_agent.errors import HermesError
 
     view, code = Trace(console(quiet=True)), 0
+    report: dict[str, Any]
     try:
         result = _answered(question, options, history, save, view)
         report = {"output": _as_value(options.answer(), result.output), "guarantee": result.guarantee}
@@ -155,7 +156,7 @@ def _print_object(
             raise
         report, code = {"error": _described(error), "messages": _plain_or_none(error.messages)}, 1
     except KeyboardInterrupt:
-        stopped = {"class": "KeyboardInterrupt", "message": "stopped by Ctrl-C", "hint": "", "raw": "", "attempts": []}
+        stopped = _error("KeyboardInterrupt", "stopped by Ctrl-C")
         report, code = {"error": stopped, "messages": None}, INTERRUPTED
     report |= {"usage": asdict(view.usage), "seconds": round(view.seconds, 3)}
     print(json_line(report), file=out, flush=True)
@@ -163,13 +164,11 @@ def _print_object(
 
 
 def _described(error: HermesError) -> dict[str, Any]:
-    return {
-        "class": type(error).__name__,
-        "message": error.message,
-        "hint": error.hint,
-        "raw": error.raw,
-        "attempts": list(error.attempts),
-    }
+    return _error(type(error).__name__, error.message, error.hint, error.raw, error.attempts)
+
+
+def _error(name: str, message: str, hint: str = "", raw: str = "", attempts: Sequence[str] = ()) -> dict[str, Any]:
+    return {"class": name, "message": message, "hint": hint, "raw": raw, "attempts": list(attempts)}
 
 
 def _plain(messages: Sequence[Message]) -> Any:

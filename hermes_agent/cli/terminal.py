@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, TextIO
 
@@ -57,7 +57,7 @@ def console(file: TextIO | None = None, *, quiet: bool = False) -> Console:
 
 
 @contextmanager
-def stdout_kept() -> Iterator[TextIO]:
+def stdout_kept() -> Generator[TextIO]:
     """Standard output for the caller alone: whatever else prints inside lands on standard error.
 
     That holds for Python and, in a real process, for C libraries and child processes of tools too.

@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import time
 from asyncio import CancelledError
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, assert_never
 
 from typing_extensions import TypeVar
 
-from hermes_agent.cli.exits import cause
 from hermes_agent.cli.terminal import safe
 from hermes_agent.events import (
+    ArgumentsDelta,
     CallCompleted,
+    CallStarted,
     Event,
     FaultFound,
     Final,
+    ParserEvent,
     ReasoningDelta,
     StepFinished,
     StepStarted,
     TextDelta,
     ToolFinished,
+    ToolStarted,
 )
 from hermes_agent.limits import Usage
 
@@ -79,13 +82,21 @@ def watch(agent: Agent[None, T], question: str, history: Sequence[Message], cons
             return await trace(events, view)
 
     try:
-        return anyio.run(go)
-    except BaseException as raised:
-        error = cause(raised)
-        if isinstance(error, (KeyboardInterrupt, CancelledError)):
-            view.stop()
-            raise KeyboardInterrupt from None
-        raise error from error.__cause__
+        return _unwrapped(anyio.run, go)
+    except (KeyboardInterrupt, CancelledError):
+        view.stop()
+        raise KeyboardInterrupt from None
+
+
+def _unwrapped(run: Callable[[Callable[[], Awaitable[T]]], T], go: Callable[[], Awaitable[T]]) -> T:
+    try:
+        return run(go)
+    except BaseExceptionGroup as group:
+        # A task group wraps what is no ordinary error: a second Ctrl-C, the end of a closed pipe.
+        first, *others = group.exceptions
+        if others:
+            raise
+        raise first from None
 
 
 class Trace:
@@ -117,30 +128,37 @@ class Trace:
     def show(self, event: Event) -> None:
         """Print one event."""
         match event:
+            case StepStarted():
+                self._wrote_text = False
+                if self._rejected:
+                    self._line("! the answer was not valid; the model is asked again", "yellow")
+            case StepFinished():
+                self._count_step(event)
+            case ToolStarted():
+                pass  # said when the call was read
+            case ToolFinished():
+                self._show_result(event)
+            case Final(output):
+                if not self._wrote_text:
+                    self._line(safe(str(output)), "")
+            case _:
+                self._show_written(event)
+
+    def _show_written(self, event: ParserEvent) -> None:
+        match event:
             case ReasoningDelta(text):
                 self._go_on(ReasoningDelta, text, "dim italic", "thinking: ")
             case TextDelta(text):
                 self._wrote_text = True
                 self._go_on(TextDelta, text, "", "")
+            case CallStarted() | ArgumentsDelta():
+                pass  # shown once it is whole
             case CallCompleted(_, call):
                 self._line(f"{self._call} {self._spelled(call)}", "cyan")
             case FaultFound(fault):
                 self._line(f"! {fault.kind.replace('_', ' ')}: {safe(fault.detail)}", "yellow")
-            case ToolFinished():
-                self._show_result(event)
-            case StepStarted():
-                self._wrote_text = False
-                if self._rejected:
-                    self._line("! the answer was not valid; the model is asked again", "yellow")
-            case StepFinished(_, turn, usage):
-                self.usage += usage + Usage(tool_calls=len(turn.tool_calls))
-                self._side_by_side = len(turn.tool_calls) > 1
-                self._rejected = not turn.tool_calls and not turn.faults
-            case Final(output):
-                if not self._wrote_text:
-                    self._line(safe(str(output)), "")
             case _:
-                pass  # a call in the making is shown once it is whole
+                assert_never(event)
 
     def break_line(self) -> None:
         """End the line the cursor stands in, if it stands in one."""
@@ -164,6 +182,12 @@ class Trace:
         if guarantee is not None:
             parts.append(f"guarantee {guarantee}")
         self._line(f" {self._dot} ".join(parts), "dim")
+
+    def _count_step(self, event: StepFinished) -> None:
+        calls = len(event.turn.tool_calls)
+        self.usage += event.usage + Usage(tool_calls=calls)
+        self._side_by_side = calls > 1
+        self._rejected = not calls and not event.turn.faults
 
     def _go_on(self, kind: type[Event], text: str, style: str, label: str) -> None:
         if not text:
