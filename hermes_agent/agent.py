@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypedDict, get_args, overload
 
@@ -218,7 +218,7 @@ class Agent(Generic[DepsT, OutputT]):
     @asynccontextmanager
     async def stream(
         self, prompt: str, *, history: Sequence[Message] = (), deps: DepsT | None = None
-    ) -> AsyncIterator[RunStream[OutputT]]:
+    ) -> AsyncGenerator[RunStream[OutputT]]:
         """`run`, watched: a context manager whose target yields events as things happen.
 
         Leaving the block early cancels the model and the tools. Arguments and errors are those of `run`;
@@ -236,7 +236,7 @@ class Agent(Generic[DepsT, OutputT]):
         stream: RunStream[OutputT] = RunStream(receive)
         broke: Exception | None = None
         async with anyio.create_task_group() as group:
-            group.start_soon(stream._drive, run, send)
+            group.start_soon(stream.drive, run, send)
             try:
                 with receive:
                     yield stream
@@ -284,7 +284,8 @@ class RunStream(Generic[OutputT]):
                 raise self._error from None
             raise StopAsyncIteration from None
 
-    async def _drive(self, run: Run, send: MemoryObjectSendStream[Event]) -> None:
+    async def drive(self, run: Run, send: MemoryObjectSendStream[Event]) -> None:
+        """Run to the end, telling every event; `Agent.stream` starts this in its task group."""
         # The error is carried to the reader, who would otherwise get it wrapped in an exception group.
         with send:
             try:

@@ -120,18 +120,17 @@ async def _run(
     context = context_for(call) if tool.takes_context else None
     started = time.perf_counter()
     try:
-        with anyio.move_on_after(seconds) as scope:
+        with anyio.move_on_after(seconds):
             value = await tool.call(arguments, context)
-        if scope.cancelled_caught:
-            late = TimeoutError(f"{tool.name} did not finish within {seconds:g} seconds")
-            return _failed(call, late, time.perf_counter() - started)
-        text = cut(result_text(value), limits.tool_result_chars)
+            text = cut(result_text(value), limits.tool_result_chars)
+            return Outcome(call, ToolMessage(text, call.name, call.id), time.perf_counter() - started)
     except Retry as retry:
         return _refused(call, str(retry), time.perf_counter() - started)
     except Exception as error:  # whatever a tool raises is the tool's result, or ends the run
         _logger.info("tool %r failed", tool.name, exc_info=error)
         return _failed(call, error, time.perf_counter() - started)
-    return Outcome(call, ToolMessage(text, call.name, call.id), time.perf_counter() - started)
+    late = TimeoutError(f"{tool.name} did not finish within {seconds:g} seconds")
+    return _failed(call, late, time.perf_counter() - started)
 
 
 def _refused(call: ToolCall, text: str, seconds: float = 0.0) -> Outcome:

@@ -204,8 +204,8 @@ class Conversation(Sequence[Message]):
         from pydantic import ValidationError
 
         try:
-            data = json.loads(text)
-            if not isinstance(data, dict) or data.get("version") != _VERSION:
+            data: dict[str, Any] = json.loads(text)
+            if not isinstance(data, dict) or data.get("version") != _VERSION:  # pyright: ignore[reportUnnecessaryIsInstance]  # read from outside
                 raise ValueError(f"expected an object with version {_VERSION}")
             return cls(_adapter().validate_python(data.get("messages")))
         except (ValueError, ValidationError, RecursionError) as error:

@@ -122,7 +122,7 @@ class Run:
         self._attempts: list[str] = []
         self._corrections = 0
         self._answered_calls = False
-        self._guarantee = self._check_guarantee()
+        self._guarantee: Guarantee = self._check_guarantee()
 
     async def go(self) -> RunResult[Any]:
         """Run to the end.

@@ -244,7 +244,7 @@ def test_results_of_one_turn_share_one_turn_under_the_dialects_role() -> None:
 
 
 def test_a_dropped_thought_leaves_the_marker_that_hermes_4_was_trained_on() -> None:
-    messages = [UserMessage("q"), AssistantMessage("a", "mulled over"), UserMessage("r")]
+    messages: list[Message] = [UserMessage("q"), AssistantMessage("a", "mulled over"), UserMessage("r")]
     prompt = render(messages, dialect="hermes-4-14b", reasoning="on")
     assert "mulled over" not in prompt
     assert "<|im_start|>assistant\n<think> </think>\na<|im_end|>" in prompt

@@ -148,7 +148,7 @@ async def test_corrections_are_bounded_and_the_error_carries_everything() -> Non
 
 
 async def test_a_good_turn_resets_the_count_of_corrections() -> None:
-    turns = ["<tool_call>oops</tool_call>", call("add", a=1, b=2)] * 3
+    turns: list[str | AssistantMessage] = ["<tool_call>oops</tool_call>", call("add", a=1, b=2)] * 3
     result = await Agent(ScriptedModel([*turns, "3"]), tools=[add], limits=Limits(corrections=1)).run("?")
     assert result.output == "3"
 
@@ -218,6 +218,8 @@ async def fails_on(value: str) -> Any:
             await anyio.sleep_forever()
         case "retry":
             raise Retry("give a city in Norway")
+        case _:
+            pass
     return "fine"
 
 
@@ -430,7 +432,7 @@ async def test_one_turn_costs_the_same_at_any_length() -> None:
                 yield chunk
 
     history = Counting([UserMessage("q"), AssistantMessage("a")] * 500)
-    turns = [*[call("add", a=1, b=2)] * 100, "done"]
+    turns: list[str | AssistantMessage] = [*[call("add", a=1, b=2)] * 100, "done"]
     await Agent(Watching(turns), tools=[add], limits=Limits(steps=None, tool_calls=None)).run("?", history=history)
     assert touched <= 2 * len(history)  # copied at the start of the run, never again
 

@@ -51,15 +51,19 @@ def _compile(source: str) -> Template:
 
     # The settings, globals and the plain "tojson" (no HTML escapes) that published templates are written for.
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
-    environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = _strftime_now
+    environment.filters["tojson"] = _tojson
+    functions: dict[str, Any] = {"raise_exception": _raise, "strftime_now": _strftime_now}
+    environment.globals.update(functions)
     try:
         return environment.from_string(source)
     except TemplateError as error:
         raise ConfigurationError(
             f"the chat template is not valid Jinja: {error}", hint="pass the text of a chat_template.jinja", raw=source
         ) from error
+
+
+def _tojson(value: Any, indent: int | None = None, **_: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def _raise(message: str) -> NoReturn:
