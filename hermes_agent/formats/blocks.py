@@ -12,7 +12,7 @@ from hermes_agent.formats.scan import split_array
 from hermes_agent.messages import JsonValue, ToolCall
 from hermes_agent.turn import CallPart, Fault, FaultKind, Span
 
-__all__ = ["Block", "Reader", "read_block"]
+__all__ = ["Block", "Reader", "read_block", "read_near", "recover"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,29 @@ def read_block(block: Block, reader: Reader) -> list[CallPart | Fault]:
             body.used["missing_closer_between"] = None
         parts = _values(block, reader)
     return _checked(parts, block, reader)
+
+
+def recover(block: Block, reader: Reader, repair: str) -> list[CallPart]:
+    """The calls of a block without an opening tag, if all of it is calls of known tools; else nothing."""
+    if repair not in reader.repairs or reader.names is None:
+        return []
+    block.body.used[repair] = None
+    block.body.end = "close"
+    parts = read_block(block, reader)
+    calls = [part for part in parts if isinstance(part, CallPart) and part.call.name in reader.names]
+    return calls if len(calls) == len(parts) else []
+
+
+def read_near(raw: str, at: int, opening: str, reader: Reader) -> CallPart | Fault:
+    """What is to be said of a call in some other format: ``raw``, which stands at ``at`` in the turn."""
+    span = (at, at + len(raw))
+    if opening == "<function=" and "function_tag" in reader.repairs:
+        try:
+            return CallPart(read_function(raw, reader.schemas), span)
+        except UnreadableCallError as error:
+            return Fault("malformed", span, raw, str(error), error.name)
+    detail = f"{opening!r} is not how a call is written; write <tool_call>, a JSON object, </tool_call>"
+    return Fault("unrecognised_tag", span, raw, detail)
 
 
 def _values(block: Block, reader: Reader) -> list[CallPart | Fault]:

@@ -1,9 +1,4 @@
-"""The states of the parser. Each reads as far as it can and says whether there is more to do right now.
-
-The text not yet dealt with begins at ``_buf[_pos]``, and ``_buf[0]`` stands at ``_base`` in the turn. The
-buffer holds one piece as it came, plus the few characters before it that may begin a tag, so that reading
-is linear for every size of pieces. What a state has to give back whole, it keeps as a list of pieces.
-"""
+"""The states of the parser. Each reads as far as it can and says whether there is more to do right now."""
 
 from __future__ import annotations
 
@@ -13,11 +8,11 @@ from dataclasses import replace
 from typing import Literal
 
 from hermes_agent.formats.assembly import TurnBuilder
-from hermes_agent.formats.blocks import Block, Reader, read_block
+from hermes_agent.formats.blocks import Block, Reader, read_block, read_near, recover
 from hermes_agent.formats.body import CallBody
-from hermes_agent.formats.functions import read_function
 from hermes_agent.formats.markup import Kind, Markup
-from hermes_agent.formats.repair import DECODER, UnreadableCallError
+from hermes_agent.formats.pieces import Pieces, Thought
+from hermes_agent.formats.repair import DECODER
 from hermes_agent.formats.scan import ValueScanner, within_depth
 from hermes_agent.formats.tags import TOOL_CALL_CLOSE, TOOL_CALL_OPEN
 from hermes_agent.messages import ToolCall
@@ -37,44 +32,30 @@ _FAST_FAILURES = 8
 so that their number must be bounded; the scanner reads nothing twice."""
 
 
-class TurnReader:
+class TurnReader(Pieces):
     """Reads one turn into its `TurnBuilder`; see `TurnParser` for what it does."""
 
     def __init__(self, using: Reader, markup: Markup, *, typed: bool, use_intentions: bool) -> None:
+        super().__init__()
         self.builder = TurnBuilder()
         self._using = using
         self._markup = markup
         self._typed = typed
         self._use_intentions = use_intentions
         self._thinks = True
-        self._buf, self._pos, self._base = "", 0, 0
-        self._final = False
         self._reason: FinishReason | None = None
         self._state: Callable[[], bool] = self._text
-        # The construct under way: where it began in the turn, and its text so far.
-        self._at = 0
-        self._from: int | None = None
-        self._kept: list[str] = []
         self._body = CallBody(markup.ends)
         self._scanner = ValueScanner()
         self._near = ""
         self._objects_from = 0
         self._fast = _FAST_FAILURES
-        self._thinking = ""
-        self._thought_end = 0
-        self._intent: list[str] | None = None
-        self._held: list[str] | None = None
-        self._intent_at = self._intent_end = self._held_at = 0
+        self._thought: Thought | None = None
         self._intentions: list[tuple[CallPart, str]] = []
 
     def read(self, chunk: str) -> None:
         """Read on."""
-        if self._from is not None:
-            self._kept.append(self._buf[self._from : self._pos])
-            self._from = 0
-        self._base += self._pos
-        self._buf = self._buf[self._pos :] + chunk
-        self._pos = 0
+        self._take(chunk)
         while self._state():
             pass
 
@@ -84,8 +65,8 @@ class TurnReader:
             self._reason = reason
         self._final = True
         self.read("")
-        if self._thinking:
-            self._end_thought()
+        if self._thought:
+            self._end_thought(self._thought)
         self.builder.end_text()
         if self._use_intentions and all(isinstance(part, TextPart) for part in self.builder.parts):
             for part, raw in self._intentions:
@@ -161,7 +142,9 @@ class TurnReader:
         if kind == "call" and end == len(self._buf):
             return self._break_off(start)
         if kind == "object":
-            self._begin(start, CallBody(self._markup.ends, bare=True), self._bare)
+            self._keep(start)
+            self._body = CallBody(self._markup.ends, bare=True)
+            self._state = self._bare
         elif kind == "stop":
             self._cut("stop_string")
         elif kind == "think":
@@ -182,27 +165,10 @@ class TurnReader:
         else:
             self._near = match[0].lower()
             self.builder.mark()
-            self._begin(start, self._body, self._other)
+            self._keep(start)
             self._pos = end
+            self._state = self._other
         return True
-
-    def _begin(self, start: int, body: CallBody, state: Callable[[], bool]) -> None:
-        """Something begins at ``_buf[start]`` whose text is kept."""
-        self._at = self._base + start
-        self._from = start
-        self._kept = []
-        self._body = body
-        self._state = state
-
-    def _whole(self) -> str:
-        """The text that is kept, up to here; the construct ends."""
-        start = self._from or 0
-        text = self._buf[start : self._pos]
-        if self._kept:
-            text = "".join(self._kept) + text
-        self._from = None
-        self._state = self._text
-        return text
 
     def _skip(self, to: int) -> None:
         """Drop markup."""
@@ -239,8 +205,10 @@ class TurnReader:
                 return
             start = opening.start(1)
         self.builder.open_block()
-        self._begin(start, CallBody(self._markup.ends), self._block)
+        self._keep(start)
         self._pos = start + len(TOOL_CALL_OPEN)
+        self._body = CallBody(self._markup.ends)
+        self._state = self._block
 
     def _quick(self, opening: re.Match[str]) -> bool:
         """Read a call that is here whole and needs no repair."""
@@ -270,6 +238,7 @@ class TurnReader:
         if not body.end:
             return False
         block = Block(self._whole(), self._at, self._at + len(TOOL_CALL_OPEN), body, self._reason == "length")
+        self._state = self._text
         self.builder.close_block(read_block(block, self._using))
         if body.end == "open":
             self._open_call(self._pos)
@@ -294,18 +263,13 @@ class TurnReader:
             return False
         self._pos = match.end() if match else len(self._buf)
         raw = self._whole()
-        span = (self._at, self._at + len(raw))
-        self.builder.line_start = True
-        if self._near == "<function=" and "function_tag" in self._using.repairs:
-            try:
-                part = CallPart(read_function(raw, self._using.schemas), span)
-            except UnreadableCallError as error:
-                self.builder.fault(Fault("malformed", span, raw, str(error), error.name))
-                return True
+        self._state = self._text
+        part = read_near(raw, self._at, self._near, self._using)
+        if isinstance(part, CallPart):
             self._add(part, raw)
-            return True
-        detail = f"{self._near!r} is not how a call is written; write <tool_call>, a JSON object, </tool_call>"
-        self.builder.fault(Fault("unrecognised_tag", span, raw, detail))
+        else:
+            self.builder.fault(part)
+        self.builder.line_start = True
         return True
 
     # Objects without an opening tag
@@ -315,15 +279,17 @@ class TurnReader:
         self._pos = body.feed(self._buf, self._pos, self._base, self._final)
         if not body.end:
             return False
-        wanted = self._wanted()
-        raw = self._whole()
-        parts = self._recover(Block(raw, self._at, self._at, body), wanted) if wanted else []
+        raw, wanted = self._whole(), self._wanted()
+        self._state = self._text
+        parts = recover(Block(raw, self._at, self._at, body), self._using, wanted) if wanted else []
+        for part in parts:
+            self.builder.call(part)
         if parts:
-            for part in parts:
-                self.builder.call(part)
-            self.builder.line_start = True
             return True
-        self._release(raw)
+        # They are text. Complete objects are said as they are, the rest is read again as text.
+        self._objects_from = max(body.end_at, self._at + 1)
+        self._rewind(raw)
+        self._say((body.values[-1][1] if body.values else self._at) - self._base)
         return True
 
     def _wanted(self) -> str:
@@ -336,105 +302,70 @@ class TurnReader:
         alone = not builder.parts and not builder.saying
         return "bare_json" if body.end == "eof" and alone and self._reason != "length" else ""
 
-    def _recover(self, block: Block, repair: str) -> list[CallPart]:
-        names, repairs = self._using.names, self._using.repairs
-        if repair not in repairs or names is None:
-            return []
-        block.body.used[repair] = None
-        block.body.end = "close"
-        parts = read_block(block, self._using)
-        calls = [part for part in parts if isinstance(part, CallPart)]
-        known = len(calls) == len(parts) and all(part.call.name in names for part in calls)
-        return calls if known else []
-
-    def _release(self, raw: str) -> None:
-        """The objects are text. Complete ones are said as they are, the rest is read again as text."""
-        body = self._body
-        end = body.values[-1][1] if body.values else self._at
-        self._buf = raw + self._buf[self._pos :] if self._kept else self._buf
-        if self._kept:
-            self._base, self._pos, self._kept = self._at, 0, []
-        else:
-            self._pos = self._at - self._base
-        self._objects_from = max(body.end_at, self._at + 1)
-        self._say(end - self._base)
-
     # Thinking
 
     def open_thought(self, closing: str) -> None:
         """A thinking block begins, which ``closing`` will end."""
         self.builder.mark()
         self.builder.open_thought()
-        self._at = self._base + self._pos
-        self._thinking = closing
-        self._intent = self._held = None
-        self._state = self._thought
+        self._thought = Thought(closing)
+        self._state = self._think
 
-    def _thought(self) -> bool:
-        buf, at = self._buf, self._pos
-        search = self._markup.thoughts[self._thinking].search
+    def _think(self) -> bool:
+        buf, at, thought = self._buf, self._pos, self._thought
+        if thought is None:  # the state and the block come and go together
+            return False
+        search = self._markup.thoughts[thought.closing].search
         while match := search(buf, at):
             literal, start = match[0], match.start()
-            if literal == self._thinking:
-                self._ponder(start)
+            if literal == thought.closing:
+                self._ponder(thought, start)
                 self._pos = match.end()
-                self._close_thought()
+                self._close_thought(thought)
                 return True
             if literal == TOOL_CALL_OPEN:
-                self._intend(start)
+                self._intend(thought, start)
             elif literal == TOOL_CALL_CLOSE:
-                self._intent_end = self._base + match.end()
-            elif literal != "<tool_response" or self._answers_itself(start):
-                self._ponder(start)
+                thought.answer_at = self._base + match.end()
+            elif literal != "<tool_response" or self._answers_itself(thought, start):
+                self._ponder(thought, start)
                 self._cut("tool_response" if literal == "<tool_response" else "stop_string")
                 return True
             at = match.end()
-        self._ponder(len(buf) if self._final else self._markup.hold(buf, self._pos))
+        self._ponder(thought, len(buf) if self._final else self._markup.hold(buf, self._pos))
         return False
 
-    def _answers_itself(self, start: int) -> bool:
+    def _answers_itself(self, thought: Thought, start: int) -> bool:
         """Whether a made-up result for a call in the thinking begins at ``_buf[start]``."""
-        return self._intent is not None and (self._base + start == self._intent_end or self._line_initial(start))
+        behind = self._base + start == thought.answer_at or self._line_initial(start)
+        return thought.calls_at is not None and behind
 
-    def _ponder(self, to: int) -> None:
-        """What stands up to ``_buf[to]`` is reasoning, or kept because it may be calls."""
-        text = self._buf[self._pos : to]
+    def _ponder(self, thought: Thought, to: int) -> None:
+        """What stands up to ``_buf[to]`` is in the thinking block."""
+        thought.add(self._buf[self._pos : to], self.builder)
+        thought.end = self._base + to
         self._pos = to
-        self._thought_end = self._base + to
-        if not text:
-            return
-        if self._intent is not None:
-            self._intent.append(text)
-        if self._held is not None:
-            self._held.append(text)
-            self.builder.note_line(text)
-        else:
-            self.builder.think(text)
 
-    def _intend(self, start: int) -> None:
+    def _intend(self, thought: Thought, start: int) -> None:
         """A call begins inside of the thinking."""
-        first = self._held is None and self._line_initial(start)
-        if self._intent is None or first:
-            self._ponder(start)
-        if self._intent is None:
-            self._intent, self._intent_at = [], self._base + start
-        if first:
-            self._held = []
-            self._held_at = self._base + start
+        held = thought.held_at is None and self._line_initial(start)
+        if thought.calls_at is None or held:
+            self._ponder(thought, start)
+            if thought.calls_at is None:
+                thought.calls_at = self._base + start
+            if held:
+                thought.held_at = self._base + start
 
-    def _close_thought(self, *, cut: bool = False) -> None:
-        if self._held is not None:
-            self.builder.think("".join(self._held))
+    def _close_thought(self, thought: Thought, *, cut: bool = False) -> None:
+        self.builder.think(thought.held)
         self.builder.close_thought(cut=cut)
-        if self._intent is not None:
-            self._note_intentions("".join(self._intent))
-        self._thinking = ""
+        self._note_intentions(thought.calls, thought.calls_at or 0)
+        self._thought = None
         self._state = self._text
 
-    def _note_intentions(self, text: str) -> None:
-        """Keep the calls in ``text``, which stands in a thinking block."""
-        at = self._intent_at
-        for part in self._inner(text):
+    def _note_intentions(self, text: str, at: int) -> None:
+        """Keep the calls in ``text``, which stands at ``at`` in the turn, in a thinking block."""
+        for part in self._inner(text) if text else ():
             if isinstance(part, CallPart):
                 start, end = part.span
                 self._intentions.append((CallPart(part.call, (at + start, at + end)), text[start:end]))
@@ -445,23 +376,23 @@ class TurnReader:
         reader = TurnReader(replace(self._using, names=None), self._markup, typed=False, use_intentions=False)
         reader._thinks = False
         reader._objects_from = len(text)
+        reader.builder.heard = False
         reader.read(text)
         reader.end(self._reason)
         return reader.builder.parts
 
-    def _end_thought(self) -> None:
+    def _end_thought(self, thought: Thought) -> None:
         """The turn ends inside a thinking block."""
-        held = "".join(self._held or ())
-        if held and not any(isinstance(part, TextPart) for part in self._inner(held)):
-            self.builder.close_thought()
-            self.builder.repair("unclosed_think")
-            if self._intent is not None and self._intent_at < self._held_at:
-                self._note_intentions("".join(self._intent)[: self._held_at - self._intent_at])
-            self._thinking, self._thinks, self._state = "", False, self._text
-            self._buf, self._pos, self._base = held, 0, self._held_at
-            while self._state():
-                pass
+        held = thought.held
+        if thought.held_at is None or any(isinstance(part, TextPart) for part in self._inner(held)):
+            self._close_thought(thought, cut=True)
+            end = thought.end
+            self.builder.fault(Fault("truncated", (end, end), "", "the turn ended inside the thinking block"))
             return
-        self._close_thought(cut=True)
-        end = self._thought_end
-        self.builder.fault(Fault("truncated", (end, end), "", "the turn ended inside the thinking block"))
+        self.builder.close_thought()
+        self.builder.repair("unclosed_think")
+        self._note_intentions(thought.calls[: len(thought.calls) - len(held)], thought.calls_at or 0)
+        self._thought, self._thinks, self._state = None, False, self._text
+        self._replace(held, thought.held_at)
+        while self._state():
+            pass
