@@ -185,8 +185,14 @@ class Tool:
         else:
             from anyio.to_thread import run_sync
 
-            result = await run_sync(functools.partial(self.function, **arguments), abandon_on_cancel=True)
+            run = functools.partial(_boxed, self.function, arguments)
+            (result,) = await run_sync(run, abandon_on_cancel=True)
         return await result if inspect.isawaitable(result) else result
+
+
+def _boxed(function: ToolFunction, arguments: dict[str, object]) -> tuple[object]:
+    """The result in a tuple, because trio refuses to carry a bare coroutine out of a thread."""
+    return (function(**arguments),)
 
 
 def _from_function(
