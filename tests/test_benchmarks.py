@@ -1,0 +1,66 @@
+"""The cheap benchmarks run, and say what they measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_loop_measures_every_library_it_finds(tmp_path: Path) -> None:
+    figures = tmp_path / "loop.json"
+    shown = run("benchmarks.loop", "--quick", "--json", str(figures))
+    assert "| hermes_agent " in shown
+    measured = json.loads(figures.read_text())["figures"]
+    installed = {name for name, version in measured["versions"].items() if version is not None}
+    for table in ("ms_cpu_per_tool_turn", "ms_cpu_at_turn"):
+        assert set(measured[table]) == installed
+        assert all(ms >= 0 for costs in measured[table].values() for ms in costs.values())
+    assert set(measured["ms_cpu_per_tool_turn"]["hermes_agent"]) == {"10", "20"}
+
+
+def test_our_import_loads_nothing_heavy(tmp_path: Path) -> None:
+    figures = tmp_path / "imports.json"
+    shown = run("benchmarks.imports", "--quick", "--json", str(figures))
+    assert "| `from hermes_agent import Agent` |" in shown
+    (loaded,) = json.loads(figures.read_text())["figures"]["loaded"].values()
+    assert loaded["heavy"] == []
+
+
+def test_runner_runs_the_chosen_ones() -> None:
+    shown = run("benchmarks", "--quick", "--peers", sys.executable, "--only", "imports", "parser")
+    assert "(imports: " in shown
+    assert "(loop: " not in shown
+    assert "(parser: " not in shown, "a long one ran in --quick"
+    assert "left out" in run("benchmarks", "--only", "bfcl"), "without --data"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the stand-in for an interpreter is a shell script")
+def test_runner_goes_on_after_a_failure_and_names_it(tmp_path: Path) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", "--peers", str(broken), "--only", "loop", "imports"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "failed: loop, imports\n"
