@@ -15,8 +15,9 @@ from functools import lru_cache
 from typing import Any, Final
 
 from hermes_agent.errors import GrammarError
+from hermes_agent.formats.engine import refusal
 from hermes_agent.formats.shapes.algebra import Algebra, TooComplexError
-from hermes_agent.formats.shapes.nodes import Nothing, Shape
+from hermes_agent.formats.shapes.nodes import Nothing, Shape, is_object
 from hermes_agent.formats.shapes.reader import read
 from hermes_agent.formats.shapes.writer import Bounds, write
 
@@ -110,7 +111,7 @@ def _prepared(text: str, bounds: Bounds) -> Prepared | Nothing:
     except (TooComplexError, RecursionError):
         return _as_it_is(schema)
     ready = json.dumps({"x-guidance": ENGINE_OPTIONS, **written})
-    if error := _refusal(ready):
+    if error := refusal(ready):
         if "Unsatisfiable" in error:
             return Nothing(error)
         return _as_it_is(schema)
@@ -120,17 +121,10 @@ def _prepared(text: str, bounds: Bounds) -> Prepared | Nothing:
 def _as_it_is(schema: Any) -> Prepared | Nothing:
     """The schema as the engine reads it by itself; if it refuses that too, only the outermost type."""
     warning = "the schema is too complex to be worked out; the engine's own reading of it is used"
-    ready = json.dumps({"x-guidance": ENGINE_OPTIONS, **(schema if isinstance(schema, dict) else {})})
-    if error := _refusal(ready):
-        kind = schema.get("type") if isinstance(schema, dict) else None
+    whole: dict[str, Any] = schema if is_object(schema) else {}
+    ready = json.dumps({"x-guidance": ENGINE_OPTIONS, **whole})
+    if error := refusal(ready):
+        kind = whole.get("type")
         ready = json.dumps({"x-guidance": ENGINE_OPTIONS, **({"type": kind} if kind else {})})
         warning = f"the engine refuses the schema, which is checked only afterwards: {error}"
     return Prepared(ready, (warning,))
-
-
-def _refusal(text: str) -> str:
-    """Why the engine does not compile a schema; empty if it does."""
-    from llguidance import LLMatcher
-
-    error, messages = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(text))
-    return messages[0].splitlines()[0] if error else ""

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["call_json", "dump_json", "serialise_call", "serialise_calls"]
 
@@ -37,10 +37,12 @@ def _without_exponents(value: Any) -> str:
         text = format(Decimal(repr(value)), "f")
         return text if "." in text else f"{text}.0"
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_without_exponents, value))}]"
+        items = cast("Sequence[Any]", value)
+        return f"[{', '.join(map(_without_exponents, items))}]"
     if isinstance(value, dict):
-        heads = (json.dumps({key: None}, ensure_ascii=False)[1:-5] for key in value)
-        return f"{{{', '.join(head + _without_exponents(at) for head, at in zip(heads, value.values(), strict=True))}}}"
+        parts = cast("dict[str, Any]", value).items()
+        written = (json.dumps({key: 0}, ensure_ascii=False)[1:-2] + _without_exponents(at) for key, at in parts)
+        return f"{{{', '.join(written)}}}"
     return json.dumps(value, ensure_ascii=False)
 
 

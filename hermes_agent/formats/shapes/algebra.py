@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
-from collections.abc import Callable, Sequence
-from fractions import Fraction
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from hermes_agent.formats.shapes.leaves import (
+    arrange_number,
+    holds_string,
+    least_of,
+    meet_numbers,
+    meet_strings,
+    negate_counts,
+    negate_literal,
+    negate_number,
+    negate_string,
+    other_types,
+    same,
+    within,
+)
 from hermes_agent.formats.shapes.nodes import (
     ANYTHING,
-    EVERY_TYPE,
     Anything,
     Array,
     Literal,
@@ -23,16 +34,14 @@ from hermes_agent.formats.shapes.nodes import (
     String,
     Union,
     array,
+    is_list,
+    is_object,
     kind_of,
     literal,
     lookup,
-    matches,
-    number,
     object_,
-    string,
     union,
 )
-from hermes_agent.string_formats import FORMATS
 
 __all__ = ["Algebra", "TooComplexError"]
 
@@ -56,7 +65,7 @@ class Algebra:
         warnings: What could not be expressed, as sentences.
     """
 
-    def __init__(self, budget: int = 20_000) -> None:
+    def __init__(self, budget: int = 50_000) -> None:
         self.definitions: dict[str, Shape | None] = {}
         self.warnings: dict[str, None] = {}
         self._budget = budget
@@ -105,29 +114,40 @@ class Algebra:
         if isinstance(b, Anything) or isinstance(a, Nothing):
             return a
         if isinstance(a, Ref) or isinstance(b, Ref):
-            return self._meet_ref(a, b) if isinstance(a, Ref) else self._meet_ref(b, a, flipped=True)
-        if isinstance(a, Union):
-            return union(self.meet(option, b) for option in a.options)
-        if isinstance(b, Union):
-            return union(self.meet(a, option) for option in b.options)
+            return self._meet_ref(a, b)
+        if isinstance(a, Union) or isinstance(b, Union):
+            return self._meet_unions(_options(a), _options(b))
         if isinstance(a, Literal):
             return a if self.holds(b, a.value) else Nothing(f"{a.text} is not allowed here")
         if isinstance(b, Literal):
             return b if self.holds(a, b.value) else Nothing(f"{b.text} is not allowed here")
         return self._meet_same(a, b)
 
+    def _meet_unions(self, a: tuple[Shape, ...], b: tuple[Shape, ...]) -> Shape:
+        """Fixed values one by one, the rest pair by pair."""
+        fixed = [option for option in a if isinstance(option, Literal) and self.holds(Union(b), option.value)]
+        wide = [option for option in a if not isinstance(option, Literal)]
+        others = [option for option in b if not isinstance(option, Literal)]
+        if wide:
+            fixed += [
+                option for option in b if isinstance(option, Literal) and self.holds(Union(tuple(wide)), option.value)
+            ]
+        return union((*fixed, *(self.meet(one, other) for one in wide for other in others)))
+
     def _meet_same(self, a: Shape, b: Shape) -> Shape:
         if isinstance(a, Number) and isinstance(b, Number):
-            return _meet_numbers(a, b)
+            return meet_numbers(a, b)
         if isinstance(a, String) and isinstance(b, String):
-            return _meet_strings(a, b)
+            return meet_strings(a, b)
         if isinstance(a, Array) and isinstance(b, Array):
             return self._meet_arrays(a, b)
         if isinstance(a, Object) and isinstance(b, Object):
             return self._meet_objects(a, b)
         return Nothing("two types contradict each other")
 
-    def _meet_ref(self, ref: Ref, other: Shape, *, flipped: bool = False) -> Shape:
+    def _meet_ref(self, a: Shape, b: Shape) -> Shape:
+        ref, other = (a, b) if isinstance(a, Ref) else (b, a)
+        assert isinstance(ref, Ref)
         behind = self.resolve(ref)
         if isinstance(behind, Ref):  # being worked out right now: come back to it
             name = self.new_name()
@@ -138,7 +158,7 @@ class Algebra:
             self._used.add(self._met[key])
             return Ref(self._met[key])
         name = self._met[key] = self.new_name()
-        met = self.meet(other, behind) if flipped else self.meet(behind, other)
+        met = self.meet(behind, other) if ref is a else self.meet(other, behind)
         if met == behind:
             met = ref
         self.definitions[name] = met
@@ -147,7 +167,7 @@ class Algebra:
     def _meet_arrays(self, a: Array, b: Array) -> Shape:
         pairs = itertools.zip_longest(a.prefix, b.prefix)
         prefix = tuple(self.meet(a.rest if x is None else x, b.rest if y is None else y) for x, y in pairs)
-        return array(Array(prefix, self.meet(a.rest, b.rest), max(a.least, b.least), _min(a.most, b.most)))
+        return array(Array(prefix, self.meet(a.rest, b.rest), max(a.least, b.least), least_of(a.most, b.most)))
 
     def _meet_objects(self, a: Object, b: Object) -> Shape:
         names = dict.fromkeys([name for name, _ in (*a.properties, *b.properties)])
@@ -159,7 +179,7 @@ class Algebra:
                 self.meet(a.rest, b.rest),
                 tuple(dict.fromkeys((*a.required, *b.required))),
                 max(a.least, b.least),
-                _min(a.most, b.most),
+                least_of(a.most, b.most),
             )
         )
 
@@ -188,8 +208,11 @@ class Algebra:
         if depth > 8 or isinstance(shape, Ref):
             return None
         if isinstance(shape, Union):
-            result: Shape = ANYTHING
+            texts = [o.value for o in shape.options if isinstance(o, Literal) and isinstance(o.value, str)]
+            result = union((*other_types(String()), String(excluded=frozenset(texts)))) if texts else ANYTHING
             for option in shape.options:
+                if isinstance(option, Literal) and kind_of(option) == "string":
+                    continue
                 inverse = self.negate(option, depth + 1)
                 if inverse is None:
                     return None
@@ -200,20 +223,20 @@ class Algebra:
         if isinstance(shape, Nothing):
             return ANYTHING
         within = self._negate_within(shape, depth)
-        return None if within is None else union((*_other_types(shape), *within))
+        return None if within is None else union((*other_types(shape), *within))
 
     def _negate_within(self, shape: Shape, depth: int) -> Sequence[Shape] | None:
         """The values of the shape's own type that it does not hold."""
         if isinstance(shape, Literal):
-            return _negate_literal(shape.value)
+            return negate_literal(shape.value)
         if isinstance(shape, Number):
-            return _negate_number(shape)
+            return negate_number(shape)
         if isinstance(shape, String):
-            return _negate_string(shape)
+            return negate_string(shape)
         if isinstance(shape, Array):
             if shape.prefix or not isinstance(shape.rest, Anything):
                 return None
-            return _negate_counts(shape.least, shape.most, lambda least, most: Array(least=least, most=most))
+            return negate_counts(shape.least, shape.most, lambda least, most: Array(least=least, most=most))
         assert isinstance(shape, Object)
         return self._negate_object(shape, depth)
 
@@ -226,7 +249,7 @@ class Algebra:
             if inverse is None:
                 return None
             parts.append(object_(Object(((name, inverse),), required=(name,))))
-        return [*parts, *_negate_counts(shape.least, shape.most, lambda least, most: Object(least=least, most=most))]
+        return [*parts, *negate_counts(shape.least, shape.most, lambda least, most: Object(least=least, most=most))]
 
     # Membership
 
@@ -242,31 +265,39 @@ class Algebra:
         """
         shape = self.resolve(shape)
         if isinstance(shape, Union):
-            for option in shape.options:
-                if (found := self.arrange(option, value, _MISSING)) is not _MISSING:
-                    return found
-            return default
+            return self._arrange_union(shape, value, default)
         if isinstance(shape, (Anything, Ref)):  # a reference still being worked out: give it the benefit
             return value
         if isinstance(shape, Literal):
             return shape.value if literal(value) == shape or same(value, shape.value) else default
         if isinstance(shape, Number):
-            return _arrange_number(shape, value, default)
+            return arrange_number(shape, value, default)
         if isinstance(shape, String):
-            return value if _holds_string(shape, value) else default
+            return value if holds_string(shape, value) else default
         if isinstance(shape, Array):
             return self._arrange_array(shape, value, default)
         return self._arrange_object(shape, value, default) if isinstance(shape, Object) else default
 
+    def _arrange_union(self, shape: Union, value: Any, default: T) -> Any | T:
+        scalar = not isinstance(value, (list, dict))
+        if scalar and (fixed := literal(value)) in shape.options:
+            return fixed.value
+        for option in shape.options:
+            if scalar and isinstance(option, Literal):
+                continue
+            if (found := self.arrange(option, value, _MISSING)) is not _MISSING:
+                return found
+        return default
+
     def _arrange_array(self, shape: Array, value: Any, default: T) -> Any | T:
-        if not isinstance(value, list) or not _within(len(value), shape.least, shape.most):
+        if not is_list(value) or not within(len(value), shape.least, shape.most):
             return default
         shapes = itertools.chain(shape.prefix, itertools.repeat(shape.rest))
         items = [self.arrange(at, item, _MISSING) for at, item in zip(shapes, value, strict=False)]
         return default if any(item is _MISSING for item in items) else items
 
     def _arrange_object(self, shape: Object, value: Any, default: T) -> Any | T:
-        if not isinstance(value, dict) or not _within(len(value), shape.least, shape.most):
+        if not is_object(value) or not within(len(value), shape.least, shape.most):
             return default
         if any(name not in value for name in shape.required):
             return default
@@ -280,79 +311,8 @@ class Algebra:
 _MISSING = object()
 
 
-def same(a: Any, b: Any) -> bool:
-    """Equality as JSON Schema has it: 1 is 1.0, but ``true`` is not 1, and the order of keys is nothing."""
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(item, b[key]) for key, item in a.items())
-    return bool(a == b)
-
-
-def _min(a: int | None, b: int | None) -> int | None:
-    return b if a is None else a if b is None else min(a, b)
-
-
-def _within(count: int, least: int, most: int | None) -> bool:
-    return least <= count and (most is None or count <= most)
-
-
-def _meet_numbers(a: Number, b: Number) -> Shape:
-    low, low_open = a.low, a.low_open
-    if low is None or (b.low is not None and (b.low, b.low_open) > (low, low_open)):
-        low, low_open = b.low, b.low_open
-    high, high_open = a.high, a.high_open
-    if high is None or (b.high is not None and (-b.high, b.high_open) > (-high, high_open)):
-        high, high_open = b.high, b.high_open
-    multiples = tuple(dict.fromkeys((*a.multiples, *b.multiples)))
-    return number(Number(a.integer or b.integer, low, low_open, high, high_open, multiples))
-
-
-def _meet_strings(a: String, b: String) -> Shape:
-    return string(
-        String(
-            max(a.least, b.least),
-            _min(a.most, b.most),
-            tuple(dict.fromkeys((*a.patterns, *b.patterns))),
-            tuple(dict.fromkeys((*a.formats, *b.formats))),
-            a.excluded | b.excluded,
-        )
-    )
-
-
-def _arrange_number(shape: Number, value: Any, default: T) -> Any | T:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return default
-    if isinstance(value, float) and (value == 0 or (shape.integer and value.is_integer())):
-        value = int(value)  # the engine writes integers without a point, and knows no negative zero
-    if shape.integer and not isinstance(value, int):
-        return default
-    if shape.low is not None and (value < shape.low or (shape.low_open and value == shape.low)):
-        return default
-    if shape.high is not None and (value > shape.high or (shape.high_open and value == shape.high)):
-        return default
-    return value if all(_divides(factor, value) for factor in shape.multiples) else default
-
-
-def _divides(factor: float, value: float) -> bool:
-    return math.isfinite(value) and _exactly(value) % _exactly(factor) == 0
-
-
-def _exactly(value: float) -> Fraction:
-    """The number as it is written in JSON: 0.1 is a tenth."""
-    return Fraction(value) if isinstance(value, int) else Fraction(repr(value))
-
-
-def _holds_string(shape: String, value: Any) -> bool:
-    return (
-        isinstance(value, str)
-        and _within(len(value), shape.least, shape.most)
-        and value not in shape.excluded
-        and all(matches(pattern, value) for pattern in shape.patterns)
-        and all(FORMATS[name](value) for name in shape.formats if name in FORMATS)
-    )
+def _options(shape: Shape) -> tuple[Shape, ...]:
+    return shape.options if isinstance(shape, Union) else (shape,)
 
 
 def _surely_disjoint(patterns: list[str]) -> bool:
@@ -362,49 +322,3 @@ def _surely_disjoint(patterns: list[str]) -> bool:
     return len(starts) == len(patterns) and not any(
         a.startswith(b) or b.startswith(a) for a, b in itertools.combinations(starts, 2)
     )
-
-
-def _other_types(shape: Shape) -> list[Shape]:
-    mine = kind_of(shape)
-    return [at for kind, shapes in EVERY_TYPE.items() if kind != mine for at in shapes]
-
-
-def _negate_literal(value: Any) -> Sequence[Shape] | None:
-    if value is None:
-        return ()
-    if isinstance(value, bool):
-        return (literal(not value),)
-    if isinstance(value, str):
-        return (String(excluded=frozenset((value,))),)
-    if isinstance(value, (int, float)):
-        return (Number(high=value, high_open=True), Number(low=value, low_open=True))
-    if not value:
-        return (Array(least=1),) if isinstance(value, list) else (Object(least=1),)
-    return None
-
-
-def _negate_number(shape: Number) -> Sequence[Shape] | None:
-    if shape.integer or shape.multiples:
-        return None
-    parts: list[Shape] = []
-    if shape.low is not None:
-        parts.append(Number(high=shape.low, high_open=not shape.low_open))
-    if shape.high is not None:
-        parts.append(Number(low=shape.high, low_open=not shape.high_open))
-    return parts
-
-
-def _negate_string(shape: String) -> Sequence[Shape] | None:
-    if shape.patterns or shape.formats:
-        return None
-    kept: list[Shape] = [literal(text) for text in sorted(shape.excluded)]
-    return [*kept, *_negate_counts(shape.least, shape.most, lambda least, most: String(least, most))]
-
-
-def _negate_counts(least: int, most: int | None, make: Callable[[int, int | None], Shape]) -> list[Shape]:
-    parts: list[Shape] = []
-    if least > 0:
-        parts.append(make(0, least - 1))
-    if most is not None:
-        parts.append(make(most + 1, None))
-    return parts

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from hermes_agent.ecma import compile_pattern
 
@@ -31,6 +31,8 @@ __all__ = [
     "String",
     "Union",
     "array",
+    "is_list",
+    "is_object",
     "kind_of",
     "literal",
     "lookup",
@@ -62,6 +64,7 @@ class Literal:
 
     @property
     def value(self) -> Any:
+        """The value itself, a new one each time."""
         return json.loads(self.text)
 
 
@@ -133,6 +136,16 @@ Shape: TypeAlias = "Nothing | Anything | Literal | Number | String | Array | Obj
 ANYTHING = Anything()
 
 
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Whether a JSON value is an array."""
+    return isinstance(value, list)
+
+
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a JSON value is an object."""
+    return isinstance(value, dict)
+
+
 def literal(value: Any) -> Literal:
     """One value. A whole float is the integer: JSON Schema calls the two equal."""
     return Literal(json.dumps(_whole(value)))
@@ -141,9 +154,9 @@ def literal(value: Any) -> Literal:
 def _whole(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, list):
+    if is_list(value):
         return [_whole(item) for item in value]
-    if isinstance(value, dict):
+    if is_object(value):
         return {key: _whole(item) for key, item in value.items()}
     return value
 
@@ -229,8 +242,8 @@ def object_(shape: Object) -> Shape:
 def kind_of(shape: Shape) -> str:
     """The JSON type of the values of a shape that has only one."""
     if isinstance(shape, Literal):
-        kinds = {type(None): "null", bool: "boolean", str: "string", list: "array", dict: "object"}
-        return kinds.get(type(shape.value), "number")
+        kinds = {"N": "null", "t": "boolean", "f": "boolean", '"': "string", "[": "array", "{": "object"}
+        return kinds.get(shape.text[0].replace("n", "N"), "number")
     return type(shape).__name__.lower()
 
 

@@ -22,6 +22,7 @@ from hermes_agent.formats.shapes.nodes import (
     String,
     Union,
     array,
+    is_list,
     literal,
     lookup,
     matches,
@@ -73,7 +74,7 @@ def read(schema: Schema, algebra: Algebra) -> Shape:
 class _Reader:
     def __init__(self, schema: Schema, algebra: Algebra) -> None:
         from jsonschema.validators import Draft202012Validator, validator_for
-        from jsonschema_specifications import REGISTRY
+        from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]  # has none
         from referencing.jsonschema import DRAFT202012, specification_with
 
         self.algebra = algebra
@@ -85,7 +86,7 @@ class _Reader:
         resource = self.specification.create_resource(schema)
         uri = (resource.id() if isinstance(schema, Mapping) else None) or ""
         self.resolver = REGISTRY.with_resource(uri, resource).resolver(uri)
-        self.schema = schema
+        self.schema: Schema = schema
         self.names: dict[int, str] = {}
 
     def root(self) -> Shape:
@@ -133,14 +134,14 @@ class _Reader:
     def any_of(self, value: list[Schema], _: Any, resolver: Any) -> Shape:
         return union(self.read(part, resolver) for part in value)
 
-    def one_of(self, value: list[Schema], _: Any, resolver: Any) -> Shape:
+    def one_of(self, value: list[Schema], __: Any, resolver: Any) -> Shape:
         """Exact where the branches are disjoint, or can be made so by taking the others out of each."""
         options = [self.read(part, resolver) for part in value]
         if any(isinstance(self.algebra.resolve(option), Ref) for option in options):
             self.algebra.warn("a recursive oneOf is taken as anyOf, and checked afterwards")
             return union(options)
         result = list(options)
-        for (i, a), (j, b) in itertools.permutations(enumerate(options), 2):
+        for (i, a), (_, b) in itertools.permutations(enumerate(options), 2):
             if isinstance(self.algebra.meet(a, b), Nothing):
                 continue
             if (inverse := self.algebra.negate(b)) is None:
@@ -181,8 +182,8 @@ class _Reader:
     def dependencies(self, value: Mapping[str, Any], _: Any, resolver: Any) -> Shape:
         shape: Shape = ANYTHING
         for name, needed in value.items():
-            if isinstance(needed, (list, str)):
-                names = (needed,) if isinstance(needed, str) else tuple(needed)
+            if isinstance(needed, str) or is_list(needed):
+                names: list[str] = [needed] if isinstance(needed, str) else needed
                 then = union((Object(required=(name, *names)), *_not_objects()))
             else:
                 then = self.algebra.meet(Object(required=(name,)), self.read(needed, resolver))
@@ -231,10 +232,9 @@ class _Reader:
 
     def arrays(self, schema: Mapping[str, Any], resolver: Any) -> Shape:
         items = schema.get("items", True)
-        if isinstance(items, list):
+        prefix: list[Schema] = [] if self.old else schema.get("prefixItems", [])
+        if is_list(items):
             prefix, items = items, schema.get("additionalItems", True)
-        else:
-            prefix = [] if self.old else schema.get("prefixItems", [])
         return array(
             Array(
                 tuple(self.read(item, resolver) for item in prefix),
@@ -260,7 +260,7 @@ class _Reader:
                 tuple(properties.items()),
                 self.algebra.disjoint(tuple(patterns.items())),
                 rest,
-                tuple(required) if isinstance(required, list) else (),
+                tuple(required) if is_list(required) else (),
                 int(schema.get("minProperties", 0)),
                 _count(schema.get("maxProperties")),
             )
@@ -293,8 +293,8 @@ class _Reader:
 
 
 _APPLICATORS: dict[str, Callable[[_Reader, Any, Mapping[str, Any], Any], Shape]] = {
-    "enum": lambda _, value, *__: union(literal(item) for item in value),
-    "const": lambda _, value, *__: literal(value),
+    "enum": lambda _, value, __, ___: union(literal(item) for item in value),
+    "const": lambda _, value, __, ___: literal(value),
     "$ref": _Reader.reference,
     "allOf": _Reader.all_of,
     "anyOf": _Reader.any_of,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from hermes_agent.ecma import compile_pattern
+from hermes_agent.formats.engine import refusal
 from hermes_agent.formats.shapes.algebra import Algebra
 from hermes_agent.formats.shapes.formats import PATTERNS
 from hermes_agent.formats.shapes.nodes import (
@@ -23,6 +25,8 @@ from hermes_agent.formats.shapes.nodes import (
     Shape,
     String,
     Union,
+    is_list,
+    is_object,
     kind_of,
     object_,
 )
@@ -30,7 +34,7 @@ from hermes_agent.formats.wire import dump_json
 
 __all__ = ["Bounds", "write"]
 
-_LONGEST = {"hostname": 253}
+_LONGEST_HOST = 253
 _SAY_NOTHING = frozenset(("binary", "byte", "password", "int32", "int64", "float", "double", "textarea"))
 """Formats that tell how a value is used or stored, and that no validator checks."""
 _MOST_DIGITS = 15
@@ -56,14 +60,13 @@ class Bounds:
 def write(shape: Shape, algebra: Algebra, bounds: Bounds) -> dict[str, Any]:
     """The schema of a shape, with the definitions it needs under ``$defs``."""
     writer = _Writer(algebra, bounds)
-    schema = writer.write(shape)
+    schema: Any = writer.write(shape)
     definitions: dict[str, Any] = {}
     while missing := [name for name in writer.needed if name not in definitions]:
         for name in missing:
             definitions[name] = writer.write(algebra.resolve(Ref(name)))
-    if not isinstance(schema, dict):
-        schema = {} if schema else {"not": {}}
-    return {**schema, "$defs": definitions} if definitions else schema
+    written: dict[str, Any] = schema if is_object(schema) else {} if schema else {"not": {}}
+    return {**written, "$defs": definitions} if definitions else written
 
 
 class _Writer:
@@ -123,29 +126,33 @@ class _Writer:
 
     def string(self, shape: String) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": "string"}
+        parts = [{"pattern": pattern} for pattern in self.string_patterns(shape)]
+        most = shape.most
+        if "hostname" in shape.formats:
+            most = _LONGEST_HOST if most is None else min(most, _LONGEST_HOST)
+        if most is None and not parts and self.bounds.string is not None:
+            most = max(self.bounds.string, shape.least)
         if shape.least:
             schema["minLength"] = shape.least
-        most = shape.most
-        parts: list[dict[str, Any]] = []
+        if most is not None:
+            schema["maxLength"] = most
+        return _all(schema, parts)
+
+    def string_patterns(self, shape: String) -> Iterator[str]:
+        """Patterns, formats and exclusions, each as a pattern that the engine reads."""
         for pattern in shape.patterns:
             spelled, why = _for_engine(pattern)
             if why:
                 self.algebra.warn(f"the pattern {pattern!r} is checked only afterwards: {why}")
             else:
-                parts.append({"pattern": spelled})
+                yield spelled
         for name in shape.formats:
             if name in PATTERNS:
-                parts.append({"pattern": PATTERNS[name]})
-                most = _LONGEST.get(name, most) if most is None else min(most, _LONGEST.get(name, most))
+                yield PATTERNS[name]
             elif name not in _SAY_NOTHING:
                 self.algebra.warn(f"the format {name!r} is checked only afterwards")
         if shape.excluded:
-            parts.append({"pattern": all_but(shape.excluded)})
-        if most is None and not parts and self.bounds.string is not None:
-            most = max(self.bounds.string, shape.least)
-        if most is not None:
-            schema["maxLength"] = most
-        return _all(schema, parts)
+            yield all_but(shape.excluded)
 
     def array(self, shape: Array) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": "array"}
@@ -251,18 +258,13 @@ def _all(schema: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
 @lru_cache(maxsize=2048)
 def _for_engine(pattern: str) -> tuple[str, str]:
     """An ECMA-262 pattern as the engine reads it, and why it cannot be; one of the two is empty."""
-    from llguidance import LLMatcher
-
     try:
         python = compile_pattern(pattern).pattern
     except ValueError as error:
         return "", str(error)
     spelled = re.sub(r"\\(.)", lambda found: "$" if found[1] == "Z" else found[0], python, flags=re.DOTALL)
-    error = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema({"type": "string", "pattern": spelled}))
-    if not error or "Unsatisfiable" in error:
-        return spelled, ""
-    reasons = [line.removeprefix("error: ") for line in error.splitlines() if line.startswith("error: ")]
-    return "", reasons[0] if reasons else error.splitlines()[0]
+    why = refusal(json.dumps({"type": "string", "pattern": spelled}))
+    return ("", why) if why and "Unsatisfiable" not in why else (spelled, "")
 
 
 def _keeps(value: Any) -> bool:
@@ -271,9 +273,9 @@ def _keeps(value: Any) -> bool:
     It reads them as 64-bit floats, wrong by one in the last place at 16 digits and more, and crashes on some that
     are hundreds of digits long.
     """
-    if isinstance(value, dict):
+    if is_object(value):
         return all(map(_keeps, value.values()))
-    if isinstance(value, list):
+    if is_list(value):
         return all(map(_keeps, value))
     if isinstance(value, float):
         return sum(map(str.isdigit, dump_json(value))) <= _MOST_DIGITS

@@ -1,0 +1,191 @@
+"""Puts the text of a turn's grammar together from the pieces in ``grammars/turn.lark``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from itertools import starmap
+from typing import TYPE_CHECKING, Any, Final
+
+from hermes_agent.formats.schema import Prepared
+from hermes_agent.formats.tags import (
+    DEFAULT_STOPS,
+    FORBIDDEN_IN_TEXT,
+    THINK_CLOSE,
+    THINK_OPEN,
+    TOOL_CALL_CLOSE,
+    TOOL_CALL_OPEN,
+)
+from hermes_agent.formats.wire import dump_json
+from hermes_agent.reasoning import Mode
+
+if TYPE_CHECKING:
+    from hermes_agent.formats.dialects import Dialect
+
+__all__ = ["Parts", "Tag", "Tags", "compose"]
+
+Tag = str | int
+"""A tag as ordinary text, or the id of the one token it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """How a tokenizer spells the tags of a turn: each as text, or as the id of a token of its own.
+
+    Ask the tokenizer, never the model's name: Qwen3 has a token for every tag, Qwen2.5 only for calls,
+    Llama 3 for none.
+
+    Attributes:
+        forbidden: Literals that neither free text nor thoughts may hold besides the tags, such as the stop
+            strings of the model.
+        thought_end: The closing tag of the thinking block as text, whatever ``think_close`` is.
+    """
+
+    call_open: Tag = TOOL_CALL_OPEN
+    call_close: Tag = TOOL_CALL_CLOSE
+    think_open: Tag = THINK_OPEN
+    think_close: Tag = THINK_CLOSE
+    forbidden: tuple[str, ...] = DEFAULT_STOPS
+    thought_end: str = THINK_CLOSE
+
+    @classmethod
+    def text(cls, dialect: Dialect | None = None) -> Tags:
+        """Every tag as ordinary text, which is how a decoded turn reads.
+
+        Args:
+            dialect: Names the thinking tags and the stops; without, the usual ones.
+        """
+        if dialect is None:
+            return cls()
+        opened, closed = dialect.think_open or THINK_OPEN, dialect.think_close or THINK_CLOSE
+        forbidden = dict.fromkeys((*dialect.stops, opened, closed))
+        return cls(think_open=opened, think_close=closed, forbidden=tuple(forbidden), thought_end=closed)
+
+    @classmethod
+    def of(cls, tokenizer: Any, dialect: Dialect | None = None) -> Tags:
+        """The tags as a Hugging Face tokenizer spells them.
+
+        Args:
+            tokenizer: Anything with ``encode(text, add_special_tokens=False)`` and ``added_tokens_decoder``.
+            dialect: Names the thinking tags and the stops; without, the usual ones.
+        """
+        added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
+
+        def spelled(tag: Tag) -> Tag:
+            index = added.get(tag)
+            if index is None or list(tokenizer.encode(tag, add_special_tokens=False)) != [index]:
+                return tag
+            return int(index)
+
+        plain = cls.text(dialect)
+        return replace(
+            plain,
+            call_open=spelled(plain.call_open),
+            call_close=spelled(plain.call_close),
+            think_open=spelled(plain.think_open),
+            think_close=spelled(plain.think_close),
+        )
+
+
+_PLACEHOLDER: Final = re.compile(r"\{\{([A-Z_]+)\}\}")
+
+
+@cache
+def _pieces() -> Mapping[str, str]:
+    text = files("hermes_agent.grammars").joinpath("turn.lark").read_text(encoding="utf-8")
+    _, *blocks = re.split(r"(?m)^// @([\w-]+)\n", text)
+    return dict(zip(blocks[::2], blocks[1::2], strict=True))
+
+
+def _quoted(text: str) -> str:
+    """A Lark string literal."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _spelled(tag: Tag) -> str:
+    return f"<[{tag}]>" if isinstance(tag, int) else _quoted(tag)
+
+
+def _literals(texts: Iterable[str]) -> str:
+    """A regular expression for any of several texts, in any letter case."""
+    escaped = (re.sub(r"([][\\.*+?(){}|^$/])", r"\\\1", text).replace("\n", r"\n") for text in dict.fromkeys(texts))
+    return f"(?i:{'|'.join(escaped)})"
+
+
+def _form(tag: Tag) -> str:
+    return "token" if isinstance(tag, int) else "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a turn is composed of.
+
+    Attributes:
+        calls: Name and parameters of each tool that may be called.
+        answer: The schema of a JSON answer, the pattern of another, ``None`` for text.
+        final: Whether an answer may be given instead of calls.
+        most_calls: Calls in one turn; ``None`` is without bound.
+        reasoning: Whether a thinking block comes first.
+    """
+
+    calls: tuple[tuple[str, Prepared], ...]
+    answer: Prepared | str | None
+    final: bool
+    most_calls: int | None
+    reasoning: Mode
+
+
+def compose(turn: Parts, tags: Tags) -> str:
+    """The grammar of a turn in llguidance's Lark dialect."""
+    names, turns = _choose(turn, tags)
+    values = {
+        "THINK": {"on": "think", "auto": "think?", "off": ""}[turn.reasoning],
+        "TURN": " | ".join(turns),
+        "FORBIDDEN": _literals((*FORBIDDEN_IN_TEXT, *tags.forbidden)),
+        "THOUGHT_END": _literals((tags.thought_end, *tags.forbidden)),
+        "GAP": "" if turn.reasoning == "off" else "GAP?",
+        "MORE": "*" if turn.most_calls is None else f"{{0,{turn.most_calls - 1}}}",
+        "CALLS": " | ".join(starmap(_call, turn.calls)),
+        "SCHEMA": turn.answer.text if isinstance(turn.answer, Prepared) else "",
+        "PATTERN": _pattern(turn.answer) if isinstance(turn.answer, str) else "",
+        "THINK_OPEN": _spelled(tags.think_open),
+        "THINK_CLOSE": _spelled(tags.think_close),
+        "CALL_OPEN": _spelled(tags.call_open),
+        "CALL_CLOSE": _spelled(tags.call_close),
+    }
+    return "".join(_PLACEHOLDER.sub(lambda found: values[found[1]], _pieces()[name]) for name in names)
+
+
+def _choose(turn: Parts, tags: Tags) -> tuple[list[str], list[str]]:
+    """The pieces that a turn needs, and the rules it may be."""
+    pieces, turns = ["turn", "free"], list[str]()
+    if turn.reasoning != "off":
+        pieces += ["think", f"thought-{_form(tags.think_close)}"]
+    if turn.final:
+        kind = "text" if turn.answer is None else "typed-regex" if isinstance(turn.answer, str) else "typed-json"
+        pieces.append(kind)
+        turns.append(kind.partition("-")[0])
+    if turn.calls:
+        pieces += ["call", "one-call" if turn.most_calls == 1 else "several-calls"]
+        with_text = turn.final and turn.answer is None
+        pieces.append(f"text-then-calls-{_form(tags.call_open)}" if with_text else "calls-only")
+        turns.append("text_then_calls" if with_text else "calls_only")
+    return pieces, turns
+
+
+def _call(name: str, arguments: Prepared) -> str:
+    """A tool's alternative, from its name's opening quote to the end of the arguments."""
+    head = f'{dump_json(name)}, "arguments": '
+    return f"{_quoted(head)} %json {arguments.text}"
+
+
+def _pattern(pattern: str) -> str:
+    """A Python regular expression, spelled for the engine, which knows no anchors and matches whole answers."""
+    from llguidance import regex_to_lark
+
+    bare = re.sub(r"\\(.)", lambda m: "" if m[1] in "AZ" else m[0], pattern, flags=re.DOTALL)
+    return str(regex_to_lark(bare, ""))
