@@ -231,8 +231,9 @@ class Agent(Generic[DepsT, OutputT]):
             ...             print(event)
             ...     print(events.result.output)
         """
+        run = Run(self._plan, self.model, prompt, history=history, deps=deps, emit=None)  # may refuse to run
         send, receive = anyio.create_memory_object_stream[Event](_STREAM_BUFFER)
-        run = Run(self._plan, self.model, prompt, history=history, deps=deps, emit=send.send)
+        run.emit = send.send
         stream: RunStream[OutputT] = RunStream(receive)
         broke: Exception | None = None
         async with anyio.create_task_group() as group:
