@@ -45,7 +45,14 @@ format: $(VENV)/.dev  ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev vocabularies  ## every benchmark, as one table a script; DATA=folder adds BFCL and MaskBench
+# The libraries that the loop and the import are measured beside; their dependencies stay out of our environment.
+.venv-peers/.done: benchmarks/peers.txt pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
+		--requirement benchmarks/peers.txt --editable .
+	@touch $@
+
+bench: $(VENV)/.dev .venv-peers/.done vocabularies  ## every benchmark, as one table a script; DATA=folder adds BFCL and MaskBench
 	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
 
 docs: $(VENV)/.dev  ## the API reference, into site/
