@@ -12,10 +12,11 @@ import time
 from hermes_agent.formats.parser import TurnParser
 from hermes_agent.formats.wire import serialise_call
 
-WORDS = (
+SENTENCE = (
     "the weather in Paris will be mild with some rain towards the evening so you may want to take a light coat "
     "and an umbrella if you plan to walk along the river after dinner 12 degrees is expected at noon"
-).split()
+)
+WORDS = SENTENCE.split()
 TOOLS = ["get_weather", "write_file", "search"]
 CODE = 'def f(x: list[int]) -> str:\n    """Join."""\n    if x and x[0] < 3:\n        return f"{x!r} <b>&</b>"\n'
 
@@ -57,6 +58,8 @@ def turns(kind: str, size: int, draw: random.Random) -> str:
     return "".join(pieces)
 
 
+SEARCH = '<tool_call>{"name": "search", "arguments": {"a": ['
+
 HOSTILE = {
     "a million <": lambda: "<" * 1_000_000,
     "a million newlines": lambda: "\n" * 1_000_000,
@@ -76,9 +79,9 @@ HOSTILE = {
     "100,000 <toolcall>": lambda: "<toolcall>" * 100_000,
     "1 MB string never closed": lambda: '<tool_call>{"name": "f", "arguments": {"a": "' + "x" * 1_000_000,
     "1 MB of backslashes": lambda: '<tool_call>{"a": "' + "\\" * 1_000_000,
-    "1 MB of trailing commas": lambda: '<tool_call>{"name": "search", "arguments": {"a": [' + "[1,]," * 200_000 + "]}}</tool_call>",
-    "1 MB of single-quoted items": lambda: "<tool_call>{'name': 'search', 'arguments': {'a': [" + "'x', " * 200_000 + "]}}</tool_call>",
-    "50,000 broken calls": lambda: '<tool_call>{"name": 1}</tool_call>' * 30_000,
+    "1 MB of trailing commas": lambda: SEARCH + "[1,]," * 200_000 + "]}}</tool_call>",
+    "1 MB of single-quoted items": lambda: SEARCH + "'x', " * 200_000 + "]}}</tool_call>",
+    "30,000 broken calls": lambda: '<tool_call>{"name": 1}</tool_call>' * 30_000,
 }  # fmt: skip
 
 

@@ -28,7 +28,8 @@ TYPED = Output.of(JsonSchema({"type": "object"}))
 
 FRAGMENTS = [
     "<tool_call>", "</tool_call>", "<tool_call>\n", "\n</tool_call>", '{"name": "f", "arguments": {"a": 1}}',
-    '{"name": "g", "arguments": {}}', '{"name": "nope", "arguments": {}}', '{"arguments": {"x": "</tool_call>"}, "name": "f"}',
+    '{"name": "g", "arguments": {}}', '{"name": "nope", "arguments": {}}',
+    '{"arguments": {"x": "</tool_call>"}, "name": "f"}',
     "{'name': 'f', 'arguments': {'q': \"it's\", 'b': True}}", "<think>", "</think>", "<think>\n", "\n</think>\n", "\n",
     "  ", "word ", "Hello", "\n\n", "<tool_response>", "<|im_end|>", "<TOOL_CALL>", "</TOOL_CALL>", "<toolcall>",
     "</toolcall>", "[TOOL_CALL]", "[/TOOL_CALL]", "<function=f>", "<parameter=x>1</parameter>", "</function>",
@@ -280,10 +281,11 @@ def test_tools_in_every_form() -> None:
     def f(x: int) -> int:
         return x
 
-    schema = {"name": "f", "parameters": {"type": "object", "properties": {}}}
-    for tool in ("f", f, Tool.of(f), schema, {"type": "function", "function": schema}):
+    schema: dict[str, Any] = {"name": "f", "parameters": {"type": "object", "properties": {}}}
+    forms: list[Any] = ["f", f, Tool.of(f), schema, {"type": "function", "function": schema}]
+    for tool in forms:
         assert read(CALL, tools=[tool]).faults == ()
-        assert read(CALL, tools=iter([tool])).faults == () if isinstance(tool, str) is None else True
+        assert parse(CALL, tools=iter([tool])).faults == ()
     turn = parse(CALL, tools=[])
     assert (len(turn.tool_calls), [fault.kind for fault in turn.faults]) == (1, ["unknown_tool"])
 

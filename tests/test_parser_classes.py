@@ -16,7 +16,7 @@ from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.formats.parser import TurnParser, parse
 from hermes_agent.formats.prompt import render
 from hermes_agent.formats.repair import ALL_REPAIRS, DEFAULT_REPAIRS, UnreadableCallError, decode
-from hermes_agent.messages import AssistantMessage, SystemMessage, ToolCall, ToolMessage, UserMessage
+from hermes_agent.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 from hermes_agent.output import JsonSchema, Output
 from hermes_agent.tool import Tool, ToolArgumentsError
 from hermes_agent.turn import CallPart, Fault, TextPart, Turn
@@ -96,7 +96,10 @@ def test_class_09_parameters_key() -> None:
 
 
 def test_class_10_args_key() -> None:
-    text = '<tool_call>\n{"name": "ha_call_service", "args": {"action": "turn_off", "device_id": "light.salon"}}\n</tool_call>'
+    text = (
+        '<tool_call>\n{"name": "ha_call_service", "args": {"action": "turn_off", "device_id": "light.salon"}}\n'
+        "</tool_call>"
+    )
     call = only(read(text))
     assert call.arguments == {"action": "turn_off", "device_id": "light.salon"}
     assert call.repairs == ("args_key",)
@@ -203,7 +206,10 @@ def test_class_21_bare_json() -> None:
     assert (call.arguments, call.repairs) == ({"query": "北京今天的天气"}, ("bare_json",))
     turn = read(f"{one}\n{one}\n", tools=["search"], repairs=recover)
     assert [name for name, _ in made(turn)] == ["search", "search"]
-    for options in ({}, {"tools": ["search"]}, {"tools": ["find"], "repairs": recover}, {"repairs": recover}):
+    unwanted: list[dict[str, Any]] = [
+        {}, {"tools": ["search"]}, {"tools": ["find"], "repairs": recover}, {"repairs": recover},
+    ]  # fmt: skip
+    for options in unwanted:
         turn = read(one, **options)
         assert (turn.tool_calls, turn.text, turn.faults) == ((), one, ())
 
@@ -211,13 +217,14 @@ def test_class_21_bare_json() -> None:
 def test_class_22_json_that_is_an_answer() -> None:
     answer = '{"name": "search", "arguments": {"date": "Friday"}}'
     typed = Output.of(JsonSchema({"type": "object"}))
-    for text, options in (
+    given: list[tuple[str, dict[str, Any]]] = [
         (answer, {"tools": []}),
         (answer, {"tools": ["search"], "output": typed}),
         (f"Use this:\n```json\n{answer}\n```", {"tools": ["search"]}),
         (f"{answer}\nThat is how.", {"tools": ["search"]}),
         (f"Like so:\n{answer}", {"tools": ["search"]}),
-    ):
+    ]
+    for text, options in given:
         turn = read(text, repairs=ALL_REPAIRS, **options)
         assert (turn.tool_calls, turn.text, turn.faults) == ((), text, ())
 
@@ -434,14 +441,14 @@ def test_class_44_unknown_tool_among_others() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"search_request": {"query": "x", "retrieval_method": "rrf"}},
-        {"numbers": [{"number": "1"}, {"number": "2"}]},
-        {"a": {"b": {"c": [[], {}, [{}]]}}},
+        '{"search_request": {"query": "x", "retrieval_method": "rrf"}}',
+        '{"numbers": [{"number": "1"}, {"number": "2"}]}',
+        '{"a": {"b": {"c": [[], {}, [{}]]}}}',
     ],
 )
-def test_class_45_nested_arguments_in_chunks(arguments: dict[str, Any]) -> None:
-    text = f'<tool_call>\n{{"name": "f", "arguments": {json.dumps(arguments)}}}\n</tool_call>'
-    assert only(read(text)).arguments == arguments
+def test_class_45_nested_arguments_in_chunks(arguments: str) -> None:
+    text = f'<tool_call>\n{{"name": "f", "arguments": {arguments}}}\n</tool_call>'
+    assert only(read(text)).arguments == json.loads(arguments)
 
 
 def test_class_46_joined_deltas_are_the_arguments() -> None:
@@ -574,7 +581,7 @@ def test_class_55_made_up_tool_response() -> None:
 
 
 def test_class_56_history_renders_whatever_it_holds() -> None:
-    messages = [
+    messages: list[Message] = [
         UserMessage("Hi"),
         AssistantMessage(tool_calls=(ToolCall("f", {}),)),
         ToolMessage("ok", name="f"),

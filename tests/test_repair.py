@@ -55,7 +55,7 @@ def test_each_repair_is_recorded_and_can_be_switched_off(name: str) -> None:
 
 
 def test_the_defaults() -> None:
-    assert ALL_REPAIRS - DEFAULT_REPAIRS == {"bare_json", "function_tag"}
+    assert ALL_REPAIRS.difference(DEFAULT_REPAIRS) == {"bare_json", "function_tag"}
 
 
 json_values = st.recursive(

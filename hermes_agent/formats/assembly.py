@@ -65,11 +65,6 @@ class TurnBuilder:
         """Whether a run of text is under way."""
         return bool(self._said)
 
-    @property
-    def has_reasoning(self) -> bool:
-        """Whether there was a thinking block, or the end of one."""
-        return self._reasoning is not None
-
     def take_events(self) -> list[ParserEvent]:
         """What was found since the last time."""
         events, self.events = self.events, []
@@ -156,29 +151,29 @@ class TurnBuilder:
             return
         self.note_line(text)
         body = text.rstrip(_NEWLINES)
+        tail = text[len(body) :]
         if not self._thought_begun:
             body = body.lstrip(_NEWLINES)
-        if not body:
-            if self._thought_begun:
-                self._newlines.append(text)
-            return
-        told = "".join(self._newlines) + body
-        tail = len(text) - len(text.rstrip(_NEWLINES))
-        self._newlines = [text[-tail:]] if tail else []
-        if not self._thought_begun and self._reasoning:
-            told = "\n" + told
-        self._thought_begun = True
+        if body:
+            told = "".join(self._newlines) + body
+            if not self._thought_begun and self._reasoning:
+                told = "\n" + told
+            self._thought_begun = True
+            self._newlines = []
+            self._reason(told)
+        if tail and self._thought_begun:
+            self._newlines.append(tail)
+
+    def _reason(self, text: str) -> None:
         if self._reasoning is not None:
-            self._reasoning.append(told)
+            self._reasoning.append(text)
         if self.heard:
-            self.events.append(ReasoningDelta(told))
+            self.events.append(ReasoningDelta(text))
 
     def close_thought(self, *, cut: bool = False) -> None:
         """The thinking block ends; ``cut`` if no tag ends it."""
-        if cut and self._newlines and self._reasoning is not None:
-            self._reasoning.append("".join(self._newlines))
-            if self.heard:
-                self.events.append(ReasoningDelta("".join(self._newlines)))
+        if cut and self._newlines:
+            self._reason("".join(self._newlines))
         self._newlines = []
         self.mark()
 
@@ -206,15 +201,16 @@ class TurnBuilder:
             if found is None and len(self._head) < _LONGEST_HEAD and _HEAD_BEGINS.match(self._head):
                 return
             told = self._start(found[1] if found else None)
-        if told:
-            if self.heard:
-                self.events.append(ArgumentsDelta(self._opened - 1, told))
+        self._grow(told)
+
+    def _grow(self, text: str) -> None:
+        if text and self.heard:
+            self.events.append(ArgumentsDelta(self._opened - 1, text))
 
     def close_block(self, parts: list[CallPart | Fault]) -> None:
         """The block was read: these are its calls and faults."""
-        if not self._started and (told := self._start(None)):
-            if self.heard:
-                self.events.append(ArgumentsDelta(self._opened - 1, told))
+        if not self._started:
+            self._grow(self._start(None))
         self.line_start = True
         index = self._opened - 1
         for part in parts:

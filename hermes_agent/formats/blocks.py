@@ -27,7 +27,7 @@ class Reader:
 
     repairs: frozenset[str]
     names: frozenset[str] | None = None
-    schemas: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
+    schemas: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict[str, Mapping[str, JsonValue]])
 
     def unknown(self, part: CallPart, raw: str) -> Fault | None:
         """The fault that stands behind a call of a tool nobody offered."""
@@ -74,6 +74,7 @@ class Block:
 def read_block(block: Block, reader: Reader) -> list[CallPart | Fault]:
     """The calls of a block, each followed by its fault if the tool is unknown, or what is wrong with it."""
     body = block.body
+    parts: list[CallPart | Fault]
     if body.function:
         parts = _function(block, reader)
     elif body.error:

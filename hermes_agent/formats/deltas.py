@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
-from hermes_agent.formats.repair import DECODER, DEFAULT_REPAIRS, UnreadableCallError, decode
+from hermes_agent.formats.repair import DEFAULT_REPAIRS, UnreadableCallError, decode
+from hermes_agent.formats.scan import ValueScanner
 from hermes_agent.messages import ToolCall
 
 __all__ = ["CallDeltas"]
@@ -73,22 +74,24 @@ class CallDeltas:
 
 
 def _arguments(raw: str, name: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    if not raw.strip():
+    text = raw.strip()
+    if not text:
         return {}, ()
-    text, used = raw, ()
+    half, odd = divmod(len(text), 2)
+    twice = _whole(text[:half]) and text[:half] == text[half:] if not odd else False
     try:
-        end = DECODER.raw_decode(raw.lstrip())[1]
-    except (ValueError, RecursionError):
-        end = 0
-    first, rest = raw.lstrip()[:end], raw.lstrip()[end:]
-    if first and rest.strip() == first:
-        text, used = first, ("repeated_delta",)
-    try:
-        value, respelled = decode(text, DEFAULT_REPAIRS)
+        value, used = decode(text[:half] if twice else text, DEFAULT_REPAIRS)
     except UnreadableCallError as error:
         raise UnreadableCallError(str(error), name) from error
+    if twice:
+        used = ("repeated_delta", *used)
     if value is None:
         return {}, (*used, "null_arguments")
     if not isinstance(value, dict):
         raise UnreadableCallError("the arguments are not a JSON object", name)
-    return value, (*used, *respelled)
+    return cast("dict[str, Any]", value), used
+
+
+def _whole(text: str) -> bool:
+    """Whether ``text`` is one JSON object."""
+    return text.startswith("{") and ValueScanner().feed(text, 0) == (len(text), "done")

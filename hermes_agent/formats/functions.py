@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from typing import cast
 
 from hermes_agent.formats.repair import UnreadableCallError
 from hermes_agent.messages import JsonValue, ToolCall
@@ -16,7 +17,7 @@ _PARAMETER = re.compile(r"\s*<parameter=([^<>\s]{1,200})>((?:(?!</parameter>).)*
 
 
 def read_function(raw: str, schemas: Mapping[str, Mapping[str, JsonValue]]) -> ToolCall:
-    """Read one call in this spelling.
+    r"""Read one call in this spelling.
 
     Values are strings, less one newline at each end. Where the tool's schema is known and a parameter cannot
     be a string, its value is read as JSON.
@@ -29,7 +30,7 @@ def read_function(raw: str, schemas: Mapping[str, Mapping[str, JsonValue]]) -> T
         UnreadableCallError: The text is not of that form, or gives a parameter twice.
 
     Example:
-        >>> read_function("<function=f><parameter=x>\\n1\\n</parameter></function>", {}).arguments
+        >>> read_function("<function=f><parameter=x>\n1\n</parameter></function>", {}).arguments
         {'x': '1'}
     """
     match = _FUNCTION.match(raw)
@@ -51,7 +52,7 @@ def read_function(raw: str, schemas: Mapping[str, Mapping[str, JsonValue]]) -> T
 
 
 def _value(text: str, schema: object) -> object:
-    kind = schema.get("type") if isinstance(schema, Mapping) else None
+    kind = cast("Mapping[str, object]", schema).get("type") if isinstance(schema, Mapping) else None
     if not isinstance(kind, str) or kind == "string":
         return text
     try:

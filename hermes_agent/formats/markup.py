@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats.body import BlockEnds
@@ -66,21 +66,25 @@ class Markup:
             if text[found.start() :].lower() in self._prefixes:
                 end = found.start()
                 break
-        if self._objects and (found := _OBJECT_BEGINS.search(text, max(pos, len(text) - 32))):
-            end = min(end, found.start())
-        return end
+        begun = _OBJECT_BEGINS.search(text, max(pos, len(text) - 32)) if self._objects else None
+        return min(end, begun.start()) if begun else end
 
 
 @lru_cache(maxsize=64)
 def markup(stops: tuple[str, ...], think: tuple[str, str], objects: bool) -> Markup:
     """The patterns for these stops and thinking tags; ``objects`` finds bare objects too."""
     thinks = {THINK_OPEN: THINK_CLOSE, think[0]: think[1]}
-    kinds: dict[str, Kind] = dict.fromkeys(NEAR_MISSES, "near")
-    kinds |= {"<tool_call": "call", "</tool_call": "close", "<tool_response": "response"}
-    kinds |= dict.fromkeys(map(str.lower, thinks), "think") | dict.fromkeys(map(str.lower, thinks.values()), "unthink")
+    kinds: dict[str, Kind] = {
+        **_all(NEAR_MISSES, "near"),
+        "<tool_call": "call",
+        "</tool_call": "close",
+        "<tool_response": "response",
+        **_all(thinks, "think"),
+        **_all(thinks.values(), "unthink"),
+    }
     branches = [_branch(literal) for literal in sorted(kinds, key=len, reverse=True)]
     branches += [re.escape(literal) for literal in stops] + [_OBJECT] * objects
-    kinds |= dict.fromkeys(map(str.lower, stops), "stop")
+    kinds.update(_all(stops, "stop"))
     ends = BlockEnds.of(stops)
     return Markup(
         pattern=re.compile("|".join(branches)),
@@ -103,6 +107,10 @@ def markup(stops: tuple[str, ...], think: tuple[str, str], objects: bool) -> Mar
         _longest=max(map(len, kinds)),
         _objects=objects,
     )
+
+
+def _all(literals: Iterable[str], kind: Kind) -> dict[str, Kind]:
+    return {literal.lower(): kind for literal in literals}
 
 
 def _branch(literal: str) -> str:
@@ -128,16 +136,23 @@ def read_tools(
         raise ConfigurationError(f"tools={tools!r} is one string", hint="pass a list of tools or of their names")
     schemas: dict[str, Mapping[str, JsonValue]] = {}
     for tool in tools:
-        inner = tool.get("function", tool) if isinstance(tool, Mapping) else tool
-        if isinstance(inner, str):
-            name, parameters = inner, None
-        elif isinstance(inner, Mapping):
-            name, parameters = inner.get("name"), inner.get("parameters")
-        else:
-            name = getattr(inner, "name", None) or getattr(inner, "__name__", None)
-            parameters = getattr(inner, "parameters", None)
+        name, parameters = _described(tool)
         if not isinstance(name, str) or not name:
             raise ConfigurationError(f"{tool!r} has no name", hint="pass tools, names, schemas or functions")
-        properties = parameters.get("properties") if isinstance(parameters, Mapping) else None
-        schemas[name] = properties if isinstance(properties, Mapping) else {}
+        schemas[name] = _mapping(_mapping(parameters).get("properties"))
     return frozenset(schemas), schemas
+
+
+def _described(tool: object) -> tuple[object, object]:
+    """Name and parameters of whatever stands for a tool."""
+    if isinstance(tool, str):
+        return tool, None
+    if isinstance(tool, Mapping):
+        outer = _mapping(cast("object", tool))
+        inner = _mapping(outer.get("function", outer))
+        return inner.get("name"), inner.get("parameters")
+    return getattr(tool, "name", None) or getattr(tool, "__name__", None), getattr(tool, "parameters", None)
+
+
+def _mapping(value: object) -> Mapping[str, JsonValue]:
+    return cast("Mapping[str, JsonValue]", value) if isinstance(value, Mapping) else {}

@@ -57,29 +57,58 @@ def parse(
     reasoning_open: bool = False,
     output: Output[object] | None = None,
 ) -> Turn:
-    """Read a whole assistant turn.
+    r"""Read a whole assistant turn.
 
     Args:
         text: The turn as the model wrote it, tags and all.
+        tools: What was offered; this and all that follows as `TurnParser` says.
+        dialect: Whose thinking tags and stop strings count.
         finish_reason: ``"length"`` if the model was cut off: a call without its closing tag is then truncated.
-        tools, dialect, repairs, reasoning_calls, reasoning_open, output: See `TurnParser`.
+        repairs: Names of the repairs that may be used.
+        reasoning_calls: ``"use"`` makes calls of those in a thinking block if there are none outside.
+        reasoning_open: The prompt opened a thinking block.
+        output: What the answer must be.
 
     Example:
-        >>> turn = parse('One moment.\\n<tool_call>\\n{"name": "now", "arguments": {}}\\n</tool_call>')
+        >>> turn = parse('One moment.\n<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>')
         >>> turn.text, turn.tool_calls[0].name
         ('One moment.', 'now')
     """
-    parser = TurnParser(
-        tools=tools,
-        dialect=dialect,
-        repairs=repairs,
-        reasoning_calls=reasoning_calls,
-        reasoning_open=reasoning_open,
-        output=output,
+    reader = _reader(tools, dialect, repairs, reasoning_calls, reasoning_open, output)
+    reader.builder.heard = False
+    reader.read(text)
+    reader.end(finish_reason)
+    return reader.builder.turn(text)
+
+
+def _reader(
+    tools: Iterable[ToolLike] | None,
+    dialect: str | Dialect | None,
+    repairs: Collection[str],
+    reasoning_calls: ReasoningCalls,
+    reasoning_open: bool,
+    output: Output[object] | None,
+) -> TurnReader:
+    if reasoning_calls not in ("ignore", "use"):
+        raise ConfigurationError(f"unknown policy reasoning_calls={reasoning_calls!r}", hint='use "ignore" or "use"')
+    if isinstance(dialect, str):
+        dialect = named_dialect(dialect)
+    names, schemas = read_tools(tools)
+    using = Reader(repair_names(repairs), names, schemas)
+    plain = output is None or output.kind == "text"
+    recover = plain and bool(names) and bool(using.repairs & {"orphan_close", "bare_json"})
+    think = THINK_OPEN, THINK_CLOSE
+    if dialect and dialect.think_open:
+        think = dialect.think_open, dialect.think_close
+    reader = TurnReader(
+        using,
+        markup(tuple(dialect.stops) if dialect else DEFAULT_STOPS, think, recover),
+        typed=output is not None and output.kind == "json",
+        use_intentions=reasoning_calls == "use",
     )
-    parser.scan.builder.heard = False
-    parser.feed(text)
-    return parser.finish(finish_reason)
+    if reasoning_open:
+        reader.open_thought(think[1])
+    return reader
 
 
 class TurnParser:
@@ -120,23 +149,7 @@ class TurnParser:
         reasoning_open: bool = False,
         output: Output[object] | None = None,
     ) -> None:
-        if reasoning_calls not in ("ignore", "use"):
-            raise ConfigurationError(f"reasoning_calls={reasoning_calls!r}", hint='use "ignore" or "use"')
-        if isinstance(dialect, str):
-            dialect = named_dialect(dialect)
-        names, schemas = read_tools(tools)
-        using = Reader(repair_names(repairs), names, schemas)
-        plain = output is None or output.kind == "text"
-        recover = plain and bool(names) and bool(using.repairs & {"orphan_close", "bare_json"})
-        think = (dialect.think_open, dialect.think_close) if dialect and dialect.think_open else (THINK_OPEN, THINK_CLOSE)
-        self.scan = TurnReader(
-            using,
-            markup(tuple(dialect.stops) if dialect else DEFAULT_STOPS, think, recover),
-            typed=output is not None and output.kind == "json",
-            use_intentions=reasoning_calls == "use",
-        )
-        if reasoning_open:
-            self.scan.open_thought(think[1])
+        self._reader = _reader(tools, dialect, repairs, reasoning_calls, reasoning_open, output)
         self._raw: list[str] = []
         self._turn: Turn | None = None
 
@@ -150,15 +163,15 @@ class TurnParser:
             raise RuntimeError("the turn is finished; a new turn needs a new parser")
         if chunk:
             self._raw.append(chunk)
-            self.scan.read(chunk)
-        return self.scan.builder.take_events()
+            self._reader.read(chunk)
+        return self._reader.builder.take_events()
 
     def close(self, finish_reason: FinishReason | None = None) -> tuple[Turn, list[ParserEvent]]:
         """The turn ends here. Returns the turn, and the events that only its end brings."""
         if self._turn is None:
-            self.scan.end(finish_reason)
-            self._turn = self.scan.builder.turn("".join(self._raw))
-        return self._turn, self.scan.builder.take_events()
+            self._reader.end(finish_reason)
+            self._turn = self._reader.builder.turn("".join(self._raw))
+        return self._turn, self._reader.builder.take_events()
 
     def finish(self, finish_reason: FinishReason | None = None) -> Turn:
         """The turn ends here; `close` tells the last events too."""

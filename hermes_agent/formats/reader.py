@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal, cast
 
 from hermes_agent.formats.assembly import TurnBuilder
 from hermes_agent.formats.blocks import Block, Reader, read_block, read_near, recover
@@ -137,10 +137,8 @@ class TurnReader(Pieces):
         """Deal with the markup that ``match`` is."""
         start, end = match.span()
         self._say(start)
-        if kind in ("call", "close") and end == len(self._buf) and not self._final:
-            return False
-        if kind == "call" and end == len(self._buf):
-            return self._break_off(start)
+        if kind in ("call", "close") and end == len(self._buf):
+            return self._final and self._broken_tag(kind, start)
         if kind == "object":
             self._keep(start)
             self._body = CallBody(self._markup.ends, bare=True)
@@ -151,10 +149,7 @@ class TurnReader(Pieces):
             self._pos = end
             self.open_thought(self._markup.thinks[match[0].lower()])
         elif kind == "unthink":
-            if not self.builder.marked and not self.builder.saying:
-                self.builder.open_thought()
-            self.builder.repair("orphan_think_close")
-            self._skip(end)
+            self._unthink(end)
         elif kind == "response":
             self.builder.mark()
             self._cut("tool_response")
@@ -163,12 +158,30 @@ class TurnReader(Pieces):
         elif kind == "close" and self._buf.startswith(TOOL_CALL_CLOSE, start):
             self._stray(start)
         else:
-            self._near = match[0].lower()
-            self.builder.mark()
-            self._keep(start)
-            self._pos = end
-            self._state = self._other
+            self._begin_other(start, end)
         return True
+
+    def _broken_tag(self, kind: Kind, start: int) -> bool:
+        """The turn ends behind ``<tool_call`` or ``</tool_call``."""
+        if kind == "call":
+            return self._break_off(start)
+        return self._begin_other(start, len(self._buf))
+
+    def _begin_other(self, start: int, end: int) -> bool:
+        """Markup of some other format stands at ``_buf[start:end]``."""
+        self._near = self._buf[start:end].lower()
+        self.builder.mark()
+        self._keep(start)
+        self._pos = end
+        self._state = self._other
+        return True
+
+    def _unthink(self, end: int) -> None:
+        """A thinking block ends that never began."""
+        if not self.builder.marked and not self.builder.saying:
+            self.builder.open_thought()
+        self.builder.repair("orphan_think_close")
+        self._skip(end)
 
     def _skip(self, to: int) -> None:
         """Drop markup."""
@@ -222,11 +235,17 @@ class TurnReader(Pieces):
         if close is None or len(value) != 2:
             return False
         raw, name, arguments = buf[begin:end], value.get("name"), value.get("arguments")
-        if type(arguments) is not dict or type(name) is not str or not name or "\\u" in raw or not within_depth(raw):
+        if (
+            not isinstance(arguments, dict)
+            or not isinstance(name, str)
+            or not name
+            or "\\u" in raw
+            or not within_depth(raw)
+        ):
             return False
         self._pos = close.end()
         span = (self._base + opening.start(1), self._base + self._pos)
-        part = CallPart(ToolCall(name, arguments, "", raw), span)
+        part = CallPart(ToolCall(name, cast("dict[str, Any]", arguments), "", raw), span)
         self._add(part, buf[opening.start(1) : self._pos])
         return True
 

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Collection
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats.scan import within_depth
@@ -71,8 +71,8 @@ def repair_names(names: Collection[str]) -> frozenset[str]:
     """
     if names is DEFAULT_REPAIRS:
         return DEFAULT_REPAIRS
-    if isinstance(names, str) or (unknown := set(names) - ALL_REPAIRS):
-        wrong = names if isinstance(names, str) else sorted(unknown)
+    wrong = names if isinstance(names, str) else sorted(set(names) - ALL_REPAIRS)
+    if wrong:
         raise ConfigurationError(
             f"repairs={wrong!r} are no repairs", hint=f"a set of these names: {', '.join(sorted(REPAIRS))}"
         )
@@ -83,7 +83,7 @@ def repair_names(names: Collection[str]) -> frozenset[str]:
 
 
 def decode(text: str, repairs: Collection[str] = DEFAULT_REPAIRS) -> tuple[Any, tuple[str, ...]]:
-    """Read one JSON value.
+    r"""Read one JSON value.
 
     Args:
         text: The value and nothing else.
@@ -97,7 +97,7 @@ def decode(text: str, repairs: Collection[str] = DEFAULT_REPAIRS) -> tuple[Any, 
             infinity, half a surrogate pair, too deep, or a number with too many digits.
 
     Example:
-        >>> decode("{'q': \\"it's sunny\\", 'n': None}")
+        >>> decode("{'q': \"it's sunny\", 'n': None}")
         ({'q': "it's sunny", 'n': None}, ('python_literal',))
     """
     if not within_depth(text):
@@ -252,7 +252,7 @@ def call_of(value: object, raw: str, repairs: Collection[str], used: tuple[str, 
     applied = list(used)
     if not isinstance(value, dict):
         raise UnreadableCallError("a call is a JSON object with a name and arguments")
-    fields = _unwrap(value, repairs, applied)
+    fields = _unwrap(cast("dict[str, Any]", value), repairs, applied)
     name = fields.get("name")
     if not isinstance(name, str) or not name:
         raise UnreadableCallError('the call has no "name"')
@@ -280,14 +280,14 @@ def _unwrap(value: dict[str, Any], repairs: Collection[str], applied: list[str])
     if value.get("type", "function") != "function":
         raise UnreadableCallError(f"the call is of type {value['type']!r}, not a function")
     _apply("openai_envelope", repairs, applied, 'the call is not of the form {"name": ..., "arguments": ...}', None)
-    if wrapped and isinstance(inner, dict):
-        return inner
+    if wrapped:
+        return cast("dict[str, Any]", inner)
     return {key: item for key, item in value.items() if key not in extra}
 
 
 def _arguments(value: object, repairs: Collection[str], applied: list[str], name: str) -> dict[str, Any]:
     if isinstance(value, dict):
-        return value
+        return cast("dict[str, Any]", value)
     if value is None or (isinstance(value, str) and not value.strip()):
         _apply("null_arguments", repairs, applied, "the arguments are empty, not an object", name)
         return {}
@@ -299,7 +299,7 @@ def _arguments(value: object, repairs: Collection[str], applied: list[str], name
             raise UnreadableCallError(f"the arguments are a string that is no object: {error}", name) from error
         if isinstance(inner, dict):
             applied.extend(name for name in respelled if name not in applied)
-            return inner
+            return cast("dict[str, Any]", inner)
     raise UnreadableCallError("the arguments are not a JSON object", name)
 
 

@@ -41,11 +41,6 @@ class ValueScanner:
         self._quote = ""
         self._after_string = False
 
-    @property
-    def in_string(self) -> bool:
-        """Whether the input so far ends inside a string."""
-        return bool(self._quote)
-
     def feed(self, text: str, pos: int) -> tuple[int, ScanStatus]:
         """Read on from ``text[pos]``.
 
@@ -53,27 +48,13 @@ class ValueScanner:
             How far the value was read, and why no further. After ``"more"`` the next call goes on with the
             characters from there.
         """
-        end = len(text)
         while True:
-            if self._quote:
-                pos = _after(_INSIDE[self._quote], text, pos)
-                if pos == end or text[pos] != self._quote:
-                    return pos, "more"
-                pos += 1
-                self._quote = ""
-                if not self.open:
-                    return pos, "done"
-                self._after_string = True
-            if self._after_string:
-                pos = _after(_BLANK, text, pos)
-                if pos == end:
-                    return pos, "more"
-                if text[pos] not in ",:}]<":
-                    return pos, "stop"
-                self._after_string = False
+            pos, status = self._string(text, pos)
+            if status:
+                return pos, status
             if self.open:
                 pos = _after(_PLAIN, text, pos)
-            if pos == end:
+            if pos == len(text):
                 return pos, "more"
             status = self._step(text[pos])
             if status in ("stop", "deep"):
@@ -81,6 +62,26 @@ class ValueScanner:
             pos += 1
             if status == "done":
                 return pos, "done"
+
+    def _string(self, text: str, pos: int) -> tuple[int, ScanStatus | None]:
+        """Read the rest of a string, if one is open, and make sure that something may follow it."""
+        if self._quote:
+            pos = _after(_INSIDE[self._quote], text, pos)
+            if pos == len(text) or text[pos] != self._quote:
+                return pos, "more"
+            pos += 1
+            self._quote = ""
+            if not self.open:
+                return pos, "done"
+            self._after_string = True
+        if self._after_string:
+            pos = _after(_BLANK, text, pos)
+            if pos == len(text):
+                return pos, "more"
+            if text[pos] not in ",:}]<":
+                return pos, "stop"
+            self._after_string = False
+        return pos, None
 
     def _step(self, char: str) -> ScanStatus:
         """Take one bracket or quote."""
