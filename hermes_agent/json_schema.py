@@ -38,14 +38,14 @@ def compile_schema(schema: Mapping[str, Any]) -> Problems:
     Raises:
         ValueError: The schema is not a valid schema of its draft; the message says where.
     """
-    from jsonschema import SchemaError
+    from jsonschema import FormatChecker, SchemaError
     from jsonschema.validators import Draft202012Validator, validator_for
 
     if not isinstance(schema.get("$schema", ""), str):
         raise ValueError(f"$schema: {schema['$schema']!r} is not a string")  # noqa: TRY004  # a bad value in a schema
     base: Any = validator_for(schema, default=Draft202012Validator)
     try:
-        base.check_schema(schema)
+        base.check_schema(schema, format_checker=FormatChecker(formats=()))  # patterns are judged below, as ECMA's
         _check_references(schema, base.META_SCHEMA["$schema"])
         validator = _exact(base)(_python_patterns(schema), format_checker=_format_checker(), registry=_registry())
     except SchemaError as error:
@@ -167,12 +167,14 @@ def _exact(base: Any) -> Any:
             yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
     def multiple_of(validator: Validator, step: float, instance: Any, _: object) -> Iterator[ValidationError]:
-        if validator.is_type(instance, "number") and math.isfinite(instance) and _exactly(instance) % _exactly(step):
+        if validator.is_type(instance, "number") and _exactly(instance) % _exactly(step):
             yield ValidationError(f"{instance!r} is not a multiple of {step!r}")
 
     return cast("Any", validators).extend(base, {"pattern": pattern, "multipleOf": multiple_of})
 
 
-def _exactly(number: float) -> Fraction:
-    """The number as it is written in JSON: 0.1 is a tenth."""
-    return Fraction(number) if isinstance(number, int) else Fraction(repr(number))
+def _exactly(number: Any) -> Fraction:
+    """The number as it is written in JSON: 0.1 is a tenth. NaN and the infinities, which are not, count as 0."""
+    if isinstance(number, float):
+        return Fraction(repr(number)) if math.isfinite(number) else Fraction(0)
+    return Fraction(number)

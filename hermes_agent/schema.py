@@ -26,10 +26,8 @@ _NAMED = ("properties", "patternProperties", "$defs", "definitions")
 _CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?"
 _OFFSET = r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 _DAY = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
-_H, _M, _S = r"[0-9]{1,5}H", r"[0-9]{1,5}M", r"[0-9]{1,5}(\.[0-9]{1,6})?S"
-_HMS = f"({_H}({_M})?({_S})?|{_M}({_S})?|{_S})"
-_Y, _D = "[0-9]{1,6}Y", "[0-9]{1,8}D"
-_DELTA = f"^-?P(({_Y}({_D})?|{_D})(T{_HMS})?|T{_HMS})$"
+_Y, _D, _H, _M, _S = (f"[0-9]{{1,7}}{unit}" for unit in ("Y", "D", "H", "M", r"(\.[0-9]{1,6})?S"))
+_DELTA = f"^-?P(({_Y})?{_D}|{_Y}|({_Y})?({_D})?T(({_H})?({_M})?{_S}|({_H})?{_M}|{_H}))$"
 _DECIMAL = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?$"
 
 
@@ -144,17 +142,13 @@ def pydantic_problems(error: ValidationError, value: object) -> list[str]:
             what = "is required, and missing"
         elif item["type"] != "json_invalid":
             what = f"{what}, got {describe(item['input'])}"
-        path, member = _placed(item["loc"], value)
+        path, member = _placed(item["loc"], value, missing=item["type"] == "missing")
         lines.append(problem(path, f"{what} (read as {member})" if member else what))
     more = len(lines) - LINES
     return [*lines[:LINES], f"- and {more} more"] if more > 0 else lines
 
 
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _placed(loc: tuple[int | str, ...], value: object) -> tuple[tuple[int | str, ...], str]:
+def _placed(loc: tuple[int | str, ...], value: object, *, missing: bool) -> tuple[tuple[int | str, ...], str]:
     """Pydantic's location as a path in the data, and the last union member it went through."""
     path: list[int | str] = []
     member = ""
@@ -164,8 +158,8 @@ def _placed(loc: tuple[int | str, ...], value: object) -> tuple[tuple[int | str,
             here = here[part]
             path.append(part)
         except (KeyError, IndexError, TypeError):
-            if index == len(loc) - 1 and _is_object(here):
-                path.append(part)  # a key that is missing
+            if missing and index == len(loc) - 1:
+                path.append(part)
             else:
                 member = str(part)
     return tuple(path), member
