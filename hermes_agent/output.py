@@ -133,11 +133,9 @@ class Output(Generic[T_co]):
     def dump(self, value: object) -> str:
         """The text a model would have to write for a value; ``validate`` reads it back.
 
-        Pydantic fields are written under their serialization aliases, so a field whose validation alias
-        differs from it is not read back.
-
         Raises:
-            OutputError: The value has no such text.
+            OutputError: There is no such text, as for a value of another type, or for a pydantic field that
+                is read under one alias and written under another.
         """
         plain = self._plain(value)
         if self.kind != "json":
@@ -227,7 +225,12 @@ def _typed(spec: Any) -> Output[Any]:
 
     def plain(value: Any) -> Any:
         try:
-            return adapter.dump_python(value, mode="json", by_alias=True, round_trip=True, warnings="error")
+            text = adapter.dump_json(value, by_alias=True, round_trip=True, warnings="error")
+            read_back = adapter.validator.validate_json(text)  # which puts the keys of a TypedDict in order
+            return adapter.dump_python(read_back, mode="json", by_alias=True, round_trip=True)
+        except ValidationError as error:
+            lines = pydantic_problems(error, value)
+            raise OutputError([problem((), f"{describe(value)} cannot be read back:"), *lines]) from error
         except PydanticSerializationError as error:
             raise OutputError([problem((), f"{describe(value)} is not of type {name}: {error}")]) from error
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes_agent.docstring import Docstring, read_docstring
@@ -76,6 +76,7 @@ def test_only_arguments() -> None:
 PIECES = st.sampled_from([GOOGLE, NUMPY, SPHINX, ":", "Args:", "\n", "----", "*"])
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200) | st.lists(PIECES, max_size=9).map("".join))
 def test_any_text_can_be_read(text: str) -> None:
     read = read_docstring(text)

@@ -4,7 +4,7 @@ import contextlib
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes_agent.ecma import compile_pattern
@@ -68,6 +68,7 @@ def test_what_cannot_be_checked_is_refused_with_the_pattern(pattern: str) -> Non
         compile_pattern(pattern)
 
 
+@settings(deadline=None)  # the first use imports or compiles
 @given(st.text(st.characters(codec="utf-8"), max_size=20))
 def test_escaped_text_matches_itself_alone(text: str) -> None:
     pattern = "^" + "".join(f"\\u{{{ord(c):x}}}" for c in text) + "$"
@@ -75,6 +76,7 @@ def test_escaped_text_matches_itself_alone(text: str) -> None:
     assert not found(pattern, text + "\n")
 
 
+@settings(deadline=None)  # the first use imports or compiles
 @given(st.text(alphabet=r"ab\dwpsDWS[]()^$.*+?{}1,|-&~:<>=!k\/\\", max_size=12))
 def test_any_pattern_compiles_or_is_refused(pattern: str) -> None:
     with contextlib.suppress(ValueError):

@@ -122,6 +122,7 @@ def test_what_is_dumped_is_read_back_and_fits_its_schema(data: st.DataObject) ->
     assert compile_schema(output.schema)(strict_json(text)) == []
 
 
+@settings(deadline=None)
 @given(st.sampled_from(OUTPUTS), st.text(max_size=30) | st.text(alphabet='[]{}",:0123456789.eE-ntf \\u', max_size=30))
 def test_any_text_is_read_or_refused(pair: tuple[Output[Any], object], text: str) -> None:
     output, _ = pair
@@ -208,6 +209,7 @@ def test_depth_that_json_allows_and_a_type_does_not_is_refused() -> None:
         Output.of(Tree).validate(text)
 
 
+@settings(deadline=None)
 @given(st.integers())
 def test_integers_are_exact(number: int) -> None:
     assert Output.of(int).validate(str(number)) == number
@@ -243,6 +245,19 @@ def test_what_is_not_json_is_not_dumped(spec: Any, value: object) -> None:
 def test_a_value_of_another_type_is_not_dumped() -> None:
     with pytest.raises(OutputError, match="'x' is not of type int"):
         Output.of(int).dump("x")
+
+
+class Crossed(BaseModel):
+    n: int = Field(validation_alias="read", serialization_alias="written")
+
+
+def test_what_cannot_be_read_back_is_not_dumped() -> None:
+    with pytest.raises(OutputError, match=r"cannot be read back:\n- read: is required, and missing"):
+        Output.of(Crossed).dump(Crossed.model_validate({"read": 1}))
+
+
+def test_keys_are_dumped_in_the_order_of_the_schema() -> None:
+    assert Output.of(Box).dump({"depth": 1, "width": 2}) == '{"width": 2, "depth": 1}'
 
 
 @pytest.mark.parametrize("spec", [Regex(r"[A-Z]{2}\d+"), re.compile(r"[A-Z]{2}\d+")], ids=["Regex", "re"])

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -111,11 +111,13 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)  # the first use imports or compiles
 @given(JSON.filter(lambda value: not isinstance(value, str)))
 def test_json_survives(value: object) -> None:
     assert json.loads(result_text(value)) == value
 
 
+@settings(deadline=None)  # the first use imports or compiles
 @given(st.text(), st.integers(1, 50))
 def test_a_cut_keeps_the_head_and_counts_the_rest(text: str, limit: int) -> None:
     shown = cut(text, limit)

@@ -5,7 +5,7 @@ import ipaddress
 import uuid
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes_agent.string_formats import FORMATS
@@ -90,6 +90,7 @@ def test_format(name: str) -> None:
     assert [text for text in invalid if FORMATS[name](text)] == []
 
 
+@settings(deadline=None)  # the first use imports or compiles
 @given(st.datetimes(timezones=st.just(datetime.UTC)))
 def test_every_aware_datetime_is_one(moment: datetime.datetime) -> None:
     assert FORMATS["date-time"](moment.isoformat())
@@ -97,6 +98,7 @@ def test_every_aware_datetime_is_one(moment: datetime.datetime) -> None:
     assert FORMATS["time"](moment.timetz().isoformat())
 
 
+@settings(deadline=None)  # the first use imports or compiles
 @given(st.ip_addresses(v=4), st.ip_addresses(v=6), st.uuids(), st.emails())
 def test_what_python_writes_is_valid(
     v4: ipaddress.IPv4Address, v6: ipaddress.IPv6Address, identity: uuid.UUID, email: str
@@ -107,6 +109,7 @@ def test_what_python_writes_is_valid(
     assert FORMATS["email"](email)
 
 
+@settings(deadline=None)  # the first use imports or compiles
 @given(st.sampled_from(sorted(FORMATS)), st.text(max_size=30))
 def test_any_text_can_be_judged(name: str, text: str) -> None:
     assert FORMATS[name](text) in (True, False)

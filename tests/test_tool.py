@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import anyio.from_thread
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes_agent.context import Retry, RunContext
@@ -132,6 +132,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)  # the first use imports or compiles
 @given(st.dictionaries(st.sampled_from(["a", "b", "city", "days", ""]), JSON))
 def test_any_arguments_are_read_or_refused(arguments: dict[str, Any]) -> None:
     for made in (Tool.of(add), Tool.from_schema(name="t", parameters=SCHEMA)):
@@ -142,6 +143,7 @@ def test_any_arguments_are_read_or_refused(arguments: dict[str, Any]) -> None:
         assert read.keys() <= arguments.keys()
 
 
+@settings(deadline=None)  # the first use imports or compiles
 @given(st.integers(), st.integers())
 def test_numbers_are_exact(a: int, b: int) -> None:
     assert Tool.of(add).validate({"a": a, "b": str(b)}) == {"a": a, "b": b}
