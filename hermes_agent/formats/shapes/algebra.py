@@ -20,6 +20,7 @@ from hermes_agent.formats.shapes.leaves import (
     other_types,
     same,
     within,
+    without_negative_zero,
 )
 from hermes_agent.formats.shapes.nodes import (
     ANYTHING,
@@ -101,6 +102,14 @@ class Algebra:
         while self._pending:
             name, ref, other = self._pending.pop()
             self.definitions[name] = self.meet(self.resolve(Ref(ref)), other)
+        ends: set[str] = set()
+        while more := {
+            name for name, at in self.definitions.items() if name not in ends and at is not None and _ends(at, ends)
+        }:
+            ends |= more
+        for name in self.definitions.keys() - ends:
+            if not isinstance(self.definitions[name], Nothing):
+                self.definitions[name] = Nothing("it would have to contain itself without end")
 
     # Intersection
 
@@ -267,7 +276,7 @@ class Algebra:
         if isinstance(shape, Union):
             return self._arrange_union(shape, value, default)
         if isinstance(shape, (Anything, Ref)):  # a reference still being worked out: give it the benefit
-            return value
+            return without_negative_zero(value)
         if isinstance(shape, Literal):
             return shape.value if literal(value) == shape or same(value, shape.value) else default
         if isinstance(shape, Number):
@@ -309,6 +318,21 @@ class Algebra:
 
 
 _MISSING = object()
+
+
+def _ends(shape: Shape, ends: set[str]) -> bool:
+    """Whether a shape has a finite value, if the named shapes have."""
+    if isinstance(shape, Ref):
+        return shape.name in ends
+    if isinstance(shape, Union):
+        return any(_ends(option, ends) for option in shape.options)
+    if isinstance(shape, Array):
+        items = itertools.chain(shape.prefix, itertools.repeat(shape.rest))
+        return all(_ends(item, ends) for item in itertools.islice(items, min(shape.least, len(shape.prefix) + 1)))
+    if isinstance(shape, Object):
+        required = set(shape.required)
+        return all(_ends(at, ends) for name, at in shape.properties if name in required)
+    return not isinstance(shape, Nothing)
 
 
 def _options(shape: Shape) -> tuple[Shape, ...]:

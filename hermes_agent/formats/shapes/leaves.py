@@ -37,6 +37,7 @@ __all__ = [
     "other_types",
     "same",
     "within",
+    "without_negative_zero",
 ]
 
 T = TypeVar("T")
@@ -110,6 +111,15 @@ def _divides(factor: float, value: float) -> bool:
 def _exactly(value: float) -> Fraction:
     """The number as it is written in JSON: 0.1 is a tenth."""
     return Fraction(value) if isinstance(value, int) else Fraction(repr(value))
+
+
+def without_negative_zero(value: Any) -> Any:
+    """The value with 0 for -0.0, which the engine does not know."""
+    if is_list(value):
+        return [without_negative_zero(item) for item in value]
+    if is_object(value):
+        return {key: without_negative_zero(item) for key, item in value.items()}
+    return value or 0 if isinstance(value, float) else value
 
 
 def holds_string(shape: String, value: Any) -> bool:

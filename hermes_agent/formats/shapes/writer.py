@@ -15,6 +15,7 @@ from hermes_agent.formats.engine import refusal
 from hermes_agent.formats.shapes.algebra import Algebra
 from hermes_agent.formats.shapes.formats import PATTERNS
 from hermes_agent.formats.shapes.nodes import (
+    EVERY_TYPE,
     Anything,
     Array,
     Literal,
@@ -29,6 +30,7 @@ from hermes_agent.formats.shapes.nodes import (
     is_object,
     kind_of,
     object_,
+    union,
 )
 from hermes_agent.formats.wire import dump_json
 
@@ -38,6 +40,7 @@ _LONGEST_HOST = 253
 _SAY_NOTHING = frozenset(("binary", "byte", "password", "int32", "int64", "float", "double", "textarea"))
 """Formats that tell how a value is used or stored, and that no validator checks."""
 _MOST_DIGITS = 15
+_ANY = "any"
 _MOST_COUNTED = 8
 """Optional properties whose number can be bounded; each doubles the alternatives."""
 
@@ -62,6 +65,7 @@ def write(shape: Shape, algebra: Algebra, bounds: Bounds) -> dict[str, Any]:
     writer = _Writer(algebra, bounds)
     schema: Any = writer.write(shape)
     definitions: dict[str, Any] = {}
+    algebra.definitions[_ANY] = union(at for shapes in EVERY_TYPE.values() for at in shapes)
     while missing := [name for name in writer.needed if name not in definitions]:
         for name in missing:
             definitions[name] = writer.write(algebra.resolve(Ref(name)))
@@ -79,7 +83,7 @@ class _Writer:
         if isinstance(shape, Nothing):
             return False
         if isinstance(shape, Anything):
-            return True
+            return self.anything()
         if isinstance(shape, Literal):
             return self.literal(shape)
         if isinstance(shape, Ref):
@@ -99,6 +103,11 @@ class _Writer:
             return options[0] if len(options) == 1 else {"anyOf": options}
         return self.union(shape)
 
+    def anything(self) -> Any:
+        """Every value, spelled out: the engine's own has numbers like 1e999, and strings and arrays without bound."""
+        self.needed[_ANY] = None
+        return {"$ref": f"#/$defs/{_ANY}"}
+
     def literal(self, shape: Literal) -> Any:
         value = shape.value
         if _keeps(value):
@@ -114,6 +123,9 @@ class _Writer:
         return options[0] if len(options) == 1 else {"anyOf": options}
 
     def number(self, shape: Number) -> dict[str, Any]:
+        if not shape.integer and shape.low is None and shape.high is None:
+            # Only a bounded number has no exponent, and so cannot be too large to be read.
+            return {"anyOf": [self.number(replace(shape, low=0)), self.number(replace(shape, high=0, high_open=True))]}
         schema: dict[str, Any] = {"type": "integer" if shape.integer else "number"}
         for bound in (shape.low, shape.high):
             if bound is not None and not _keeps(bound):
