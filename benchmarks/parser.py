@@ -9,7 +9,7 @@ import argparse
 import random
 import time
 
-from hermes_agent.formats.parser import TurnParser
+from hermes_agent.formats.parser import TurnParser, parse
 from hermes_agent.formats.wire import serialise_call
 
 SENTENCE = (
@@ -87,7 +87,11 @@ HOSTILE = {
 
 def seconds(text: str, chunk: int) -> float:
     """CPU time to read ``text`` in pieces of ``chunk`` characters; 0 reads it whole."""
-    pieces = [text[i : i + chunk] for i in range(0, len(text), chunk)] if chunk else [text]
+    began = time.process_time()
+    if not chunk:
+        parse(text, tools=TOOLS)
+        return time.process_time() - began
+    pieces = [text[i : i + chunk] for i in range(0, len(text), chunk)]
     began = time.process_time()
     parser = TurnParser(tools=TOOLS)
     for piece in pieces:

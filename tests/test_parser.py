@@ -240,6 +240,14 @@ def test_text_behind_the_json_spoils_the_call() -> None:
     assert (turn.tool_calls, turn.faults[0].kind) == ((), "malformed")
 
 
+def test_a_call_quoted_in_a_broken_string_is_not_a_call() -> None:
+    """The document says it, not the model: the quote before it was not escaped."""
+    document = 'He said "hi" <tool_call>{"name": "f", "arguments": {}}</tool_call>'
+    turn = read(f'<tool_call>{{"name": "f", "arguments": {{"text": "{document}"}}}}</tool_call>')
+    assert turn.tool_calls == ()
+    assert "malformed" in {fault.kind for fault in turn.faults}
+
+
 # Thinking
 
 

@@ -188,6 +188,8 @@ class TurnBuilder:
 
     def grow_block(self, text: str) -> None:
         """More of the block's body."""
+        if not self.heard:
+            return
         body = text.rstrip(BLANK)
         if not body:
             if self._started or self._head:

@@ -38,7 +38,7 @@ class Reader:
         return Fault("unknown_tool", part.span, raw, f"there is no tool {name!r}; the tools are: {known}", name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Block:
     """A block of calls that has ended.
 

@@ -181,9 +181,16 @@ class CallBody:
         return pos, False
 
     def _resync(self, text: str, pos: int, base: int) -> tuple[int, bool]:
-        """Look for the next tag, wherever it stands."""
-        if match := self._ends.pattern.search(text, pos):
-            return self._finish(match, base), False
+        """Look for the tag that ends a block whose JSON broke.
+
+        Where it broke inside of a value, a string may still have been open: what looks like the opening of
+        another call may be part of it, and is not believed.
+        """
+        at = pos
+        while match := self._ends.pattern.search(text, at):
+            if match[0] != TOOL_CALL_OPEN or self.value_at is None:
+                return self._finish(match, base), False
+            at = match.end()
         return max(pos, len(text) - self._ends.longest + 1), True
 
     def _finish(self, match: re.Match[str], base: int) -> int:

@@ -175,6 +175,7 @@ _PYTHON_STRING = re.compile(
     r"""["'](?:[^\\]|\\(?:["'\\abfnrtv]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U000[0-9a-fA-F]{5}|U0010[0-9a-fA-F]{4}))*+\Z""",
     re.DOTALL,
 )
+_PLAIN_STRING = re.compile(r"'[^\\\"\x00-\x1f]*+\Z")
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _WORDS = {"True": "true", "False": "false", "None": "null"}
 
@@ -207,6 +208,9 @@ def _string(token: str, needed: set[str]) -> str:
         needed.add("control_characters")
     if token[0] == '"' and _JSON_STRING.match(token):
         return _CONTROL.sub(lambda m: f"\\u{ord(m[0]):04x}", token)
+    if _PLAIN_STRING.match(token):
+        needed.add("python_literal")
+        return f'"{token[1:-1]}"'
     if not _PYTHON_STRING.match(token):
         return token
     try:
