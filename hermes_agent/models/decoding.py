@@ -218,8 +218,8 @@ class _Draw:
     def __call__(self, ids: Sequence[int], logits: torch.Tensor) -> int:
         scores = logits[None]
         if self._penalty is not None:
-            scores = self._penalty(torch.tensor([list(ids)], device=logits.device), scores.clone())
+            scores = self._penalty(torch.LongTensor([list(ids)]).to(logits.device), scores.clone())
         if self._greedy:
             return int(scores.argmax())
-        probabilities = self._warp(torch.tensor([list(ids[-1:])]), scores).softmax(-1).cpu()
+        probabilities = self._warp(torch.LongTensor([list(ids[-1:])]), scores).softmax(-1).cpu()
         return int(torch.multinomial(probabilities, 1, generator=self._generator))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import llguidance.hf
 import llguidance.numpy
@@ -100,6 +101,18 @@ class TurnProcessor(LLGuidanceLogitsProcessor):
         return self.bias(logits[0])[None]
 
 
+_vocabularies: WeakKeyDictionary[Any, dict[tuple[object, ...], LLTokenizer]] = WeakKeyDictionary()
+
+
+def _vocabulary(tokenizer: Any, width: int, stop_ids: tuple[int, ...]) -> LLTokenizer:
+    """The engine's view of a vocabulary. At 150,000 tokens it takes two seconds to make, so models share it."""
+    known = _vocabularies.setdefault(tokenizer, {})
+    key = (len(tokenizer), width, stop_ids)
+    if key not in known:
+        known[key] = llguidance.hf.from_tokenizer(tokenizer, n_vocab=width, eos_token=list(stop_ids) or None)
+    return known[key]
+
+
 class TurnBackend(LLGuidanceBackend):
     """One per loaded model. Counts the grammars it compiles.
 
@@ -125,9 +138,7 @@ class TurnBackend(LLGuidanceBackend):
         super().__init__(outlines.from_transformers(model, tokenizer))
 
     def _create_llg_tokenizer(self, model: Any) -> LLTokenizer:
-        return llguidance.hf.from_tokenizer(
-            model.hf_tokenizer, n_vocab=self._vocab_size, eos_token=self._stop_ids or None
-        )
+        return _vocabulary(model.hf_tokenizer, self._vocab_size, tuple(self._stop_ids))
 
     def get_cfg_logits_processor(self, grammar: str) -> TurnProcessor:
         """The processor of a Lark grammar, ready for a new turn; compiled on first sight of its text."""
