@@ -19,16 +19,14 @@ from typing import Any, assert_never
 
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
+from hermes_agent.formats.template import ApplyTemplate, jinja_template
 from hermes_agent.formats.wire import call_json, dump_json
 from hermes_agent.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 from hermes_agent.output import Output
 from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.tool import Tool
 
-__all__ = ["ApplyTemplate", "Segment", "neutralise", "render", "render_segments", "template_segments"]
-
-ApplyTemplate = Callable[[list[dict[str, Any]], list[dict[str, Any]]], str]
-"""Renders chat messages and tool objects, both in OpenAI's shape, to prompt text."""
+__all__ = ["Segment", "neutralise", "render", "render_segments", "template_segments"]
 
 _BREAK = "\u200b"
 
@@ -94,8 +92,6 @@ def render_segments(
 ) -> list[Segment]:
     """The prompt as segments; arguments as for `render`, already coerced."""
     if dialect.chat_template is not None:
-        from hermes_agent.formats.template import jinja_template
-
         apply = jinja_template(
             dialect.chat_template,
             bos_token=dialect.bos,

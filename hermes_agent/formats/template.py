@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -11,9 +12,10 @@ from hermes_agent.errors import ConfigurationError
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from hermes_agent.formats.prompt import ApplyTemplate
+__all__ = ["ApplyTemplate", "jinja_template"]
 
-__all__ = ["jinja_template"]
+ApplyTemplate = Callable[[list[dict[str, Any]], list[dict[str, Any]]], str]
+"""Renders chat messages and tool objects, both in OpenAI's shape, to prompt text."""
 
 
 def jinja_template(source: str, **variables: Any) -> ApplyTemplate:
