@@ -54,7 +54,8 @@ def adds() -> ScriptedModel:
 
 
 def thinks() -> ScriptedModel:
-    return ScriptedModel(["<think>\\nOne and two.\\n</think>\\nI will add.\\n" + call("add", '{"a": 1, "b": 2}'), "3 it is."])
+    thought = "<think>\\nOne and two.\\n</think>\\n"
+    return ScriptedModel([thought + "I will add.\\n" + call("add", '{"a": 1, "b": 2}'), "3 it is."])
 
 
 def several() -> ScriptedModel:

@@ -117,7 +117,8 @@ from hermes_agent.testing import ScriptedModel
 
 class Echo(ScriptedModel):
     async def generate(self, request):
-        self._turns = iter(["|".join(getattr(m, "text", None) or m.content for m in request.messages if m.role != "assistant")])
+        shown = [m for m in request.messages if m.role != "assistant"]
+        self._turns = iter(["|".join(getattr(m, "text", None) or m.content for m in shown)])
         async for chunk in super().generate(request):
             yield chunk
 
@@ -129,7 +130,17 @@ def model():
     examples = tmp_path / "examples.json"
     examples.write_text(json.dumps([{"question": "1 + 1?", "calls": [["add", {"a": 1, "b": 1}, "2"]], "answer": "2"}]))
     ran = hermes(
-        "run", "q?", "-m", f"{tmp_path / 'echo.py'}:model", "-t", f"{mine}:add", "--examples", examples, "-q", "-i", "Be brief."
+        "run",
+        "q?",
+        "-m",
+        f"{tmp_path / 'echo.py'}:model",
+        "-t",
+        f"{mine}:add",
+        "--examples",
+        examples,
+        "-q",
+        "-i",
+        "Be brief.",
     )
     assert ran.out == "Be brief.|1 + 1?|2|q?\n"
 

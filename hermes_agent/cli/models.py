@@ -83,11 +83,11 @@ def _bytes_in(folder: Path) -> int:
 def _hub_models() -> list[dict[str, Any]]:
     """Causal language models in the Hugging Face cache, by name."""
     try:
-        from huggingface_hub import CacheNotFound, scan_cache_dir
+        from huggingface_hub import CacheNotFound, constants, scan_cache_dir
     except ImportError:
         return []
     try:
-        repos = scan_cache_dir().repos
+        repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except (CacheNotFound, OSError):
         return []
     found = [

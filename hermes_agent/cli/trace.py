@@ -8,6 +8,7 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, assert_never
 
+from rich.text import Text
 from typing_extensions import TypeVar
 
 from hermes_agent.cli.terminal import safe
@@ -164,7 +165,7 @@ class Trace:
         """End the line the cursor stands in, if it stands in one."""
         if self._open is not None:
             self._open = None
-            self._out.print()
+            self._put("")
 
     def stop(self) -> None:
         """Print that the run was stopped, and what it cost up to there."""
@@ -189,18 +190,22 @@ class Trace:
         self._side_by_side = calls > 1
         self._rejected = not calls and not event.turn.faults
 
+    def _put(self, text: str, style: str = "", end: str = "\n") -> None:
+        # A Text is printed as it is, whatever the console makes of strings.
+        self._out.print(Text(text, style), end=end, soft_wrap=True, highlight=False)
+
     def _go_on(self, kind: type[Event], text: str, style: str, label: str) -> None:
         if not text:
             return
         if self._open is not kind:
             self.break_line()
             self._open = kind
-            self._out.print(label, style=style, end="")
-        self._out.print(safe(text), style=style, end="")
+            self._put(label, style=style, end="")
+        self._put(safe(text), style=style, end="")
 
     def _line(self, text: str, style: str, end: str = "\n") -> None:
         self.break_line()
-        self._out.print(text, style=style, end=end)
+        self._put(text, style=style, end=end)
 
     def _spelled(self, call: ToolCall) -> str:
         arguments = ", ".join(f"{name}={_value(value)}" for name, value in call.arguments.items())
@@ -214,8 +219,8 @@ class Trace:
             lines[_RESULT_LINES:] = [f"[{self._more} {_count(left, 'more line')}]"]
         name = f"{safe(event.call.name)}: " if self._side_by_side else ""
         self._line(f"{self._result} {name}", "green", end="")
-        self._out.print("\n  ".join(lines), style="red" if event.result.is_error else "", end="")
-        self._out.print(f"  {event.seconds:.1f} s" if event.seconds >= 0.05 else "", style="dim")
+        self._put("\n  ".join(lines), style="red" if event.result.is_error else "", end="")
+        self._put(f"  {event.seconds:.1f} s" if event.seconds >= 0.05 else "", style="dim")
 
     def _cut(self, text: str, limit: int) -> str:
         return text if len(text) <= limit else f"{text[:limit]} [{self._more} {len(text) - limit:,} more characters]"
