@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from hermes_agent.formats.body import CallBody
 from hermes_agent.formats.functions import read_function
-from hermes_agent.formats.repair import REPAIRS, UnreadableCallError, call_of, decode, guess_name, read_call
-from hermes_agent.formats.scan import split_array
+from hermes_agent.formats.repair import DECODER, REPAIRS, UnreadableCallError, call_of, decode, guess_name, read_call
+from hermes_agent.formats.scan import split_array, within_depth
 from hermes_agent.messages import JsonValue, ToolCall
 from hermes_agent.turn import CallPart, Fault, FaultKind, Span
 
-__all__ = ["Block", "Reader", "read_block", "read_near", "recover"]
+__all__ = ["Block", "Reader", "quick_call", "read_block", "read_near", "recover"]
+
+
+_CLOSE = re.compile(r"[ \t\r\n]*+</tool_call>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,28 @@ def read_block(block: Block, reader: Reader) -> list[CallPart | Fault]:
             body.used["missing_closer_between"] = None
         parts = _values(block, reader)
     return _checked(parts, block, reader)
+
+
+def quick_call(text: str, begin: int) -> tuple[ToolCall, int] | None:
+    """Read a call whose object begins at ``text[begin]``, if it is there whole and needs no repair.
+
+    Returns:
+        The call, and where its closing tag ends; ``None`` if that takes more than a look.
+
+    Raises:
+        ValueError: The object is not JSON, or not complete.
+        RecursionError: It is nested very deeply.
+    """
+    value, end = DECODER.raw_decode(text, begin)
+    close = _CLOSE.match(text, end)
+    if close is None or len(value) != 2:
+        return None
+    raw, name, arguments = text[begin:end], value.get("name"), value.get("arguments")
+    if not isinstance(arguments, dict) or not isinstance(name, str) or not name:
+        return None
+    if "\\u" in raw or not within_depth(raw):
+        return None
+    return ToolCall(name, cast("dict[str, Any]", arguments), "", raw), close.end()
 
 
 def recover(block: Block, reader: Reader, repair: str) -> list[CallPart]:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Literal
 
 from hermes_agent.formats.assembly import TurnBuilder
-from hermes_agent.formats.blocks import Block, Reader, read_block, read_near, recover
+from hermes_agent.formats.blocks import Block, Reader, quick_call, read_block, read_near, recover
 from hermes_agent.formats.body import CallBody
 from hermes_agent.formats.markup import Kind, Markup
 from hermes_agent.formats.pieces import Pieces, Thought
-from hermes_agent.formats.repair import DECODER
-from hermes_agent.formats.scan import ValueScanner, within_depth
+from hermes_agent.formats.scan import ValueScanner
 from hermes_agent.formats.tags import TOOL_CALL_CLOSE, TOOL_CALL_OPEN
-from hermes_agent.messages import ToolCall
 from hermes_agent.turn import CallPart, Fault, Part, TextPart
 
 __all__ = ["FinishReason", "TurnReader"]
@@ -23,7 +21,6 @@ __all__ = ["FinishReason", "TurnReader"]
 FinishReason = Literal["stop", "length"]
 
 _OPEN = re.compile(r"[ \t\r\n]*+(<tool_call>)[ \t\r\n]*+(?=\{)")
-_CLOSE = re.compile(r"[ \t\r\n]*+</tool_call>")
 _JSON = re.compile(r"[ \t\r\n]*+(?=[\[{\"])")
 _NEAR_TAIL = 40
 
@@ -225,28 +222,15 @@ class TurnReader(Pieces):
 
     def _quick(self, opening: re.Match[str]) -> bool:
         """Read a call that is here whole and needs no repair."""
-        buf, begin = self._buf, opening.end()
         try:
-            value, end = DECODER.raw_decode(buf, begin)
+            found = quick_call(self._buf, opening.end())
         except (ValueError, RecursionError):
             self._fast -= 1
             return False
-        close = _CLOSE.match(buf, end)
-        if close is None or len(value) != 2:
+        if found is None:
             return False
-        raw, name, arguments = buf[begin:end], value.get("name"), value.get("arguments")
-        if (
-            not isinstance(arguments, dict)
-            or not isinstance(name, str)
-            or not name
-            or "\\u" in raw
-            or not within_depth(raw)
-        ):
-            return False
-        self._pos = close.end()
-        span = (self._base + opening.start(1), self._base + self._pos)
-        part = CallPart(ToolCall(name, cast("dict[str, Any]", arguments), "", raw), span)
-        self._add(part, buf[opening.start(1) : self._pos])
+        start, (call, self._pos) = opening.start(1), found
+        self._add(CallPart(call, (self._base + start, self._base + self._pos)), self._buf[start : self._pos])
         return True
 
     def _block(self) -> bool:
