@@ -32,8 +32,9 @@ def table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], *no
 
 
 def machine() -> str:
-    """Where the figures were measured."""
-    return f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    """Where the figures were measured, and how busy the machine was: neighbours make CPU time dearer."""
+    here = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return f"{here}, load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else here
 
 
 def save(path: Path | None, figures: object) -> None:
