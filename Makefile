@@ -4,6 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+API := hermes_agent $(addprefix hermes_agent.,errors events limits messages models models.base models.embedded \
+	models.local output reasoning run sampling testing toolbox turn formats formats.dialects formats.grammar \
+	formats.parser formats.prompt formats.repair)
+
 .PHONY: help demo test check format bench docs package vocabularies clean
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,7 +57,7 @@ bench: $(VENV)/.dev .venv-peers/.done vocabularies  ## every benchmark, as one t
 
 docs: $(VENV)/.dev  ## the API reference, into site/
 	$(PIP) install --quiet --constraint constraints.txt --group docs
-	$(BIN)/pdoc hermes_agent '!hermes_agent.cli' --docformat google --output-directory site
+	$(BIN)/pdoc $(API) --docformat google --output-directory site
 
 package: $(VENV)/.dev  ## build wheel and sdist, install each into an empty environment and import from it
 	rm -rf dist && $(BIN)/python -m build --outdir dist .
