@@ -2,7 +2,8 @@
 
     python benchmarks/maskbench.py --data maskbench_sample.jsonl
 
-Each line of the data is one schema with instances marked valid or not: ``{"id", "schema", "tests": [{"valid", "data"}]}``.
+Each line of the data is one schema with instances marked valid or not:
+``{"id", "schema", "tests": [{"valid", "data"}]}``.
 A schema passes if the mask allows each valid instance and no invalid one. Instances are serialised as the package
 serialises them, with their keys in the order of the schema, since no engine here lets the order free.
 """
@@ -73,7 +74,9 @@ def verdict(grammar: str, tests: Iterable[tuple[bool, list[Any]]]) -> tuple[str,
             copy = matcher.deep_copy()
             read = copy.try_consume_tokens(list(text))
             accepted = read == len(text) and copy.is_accepting()
-            stuck = stuck or f"{text[:read].decode(errors='replace')[-80:]} >< {text[read:].decode(errors='replace')[:60]}"
+            stuck = (
+                stuck or f"{text[:read].decode(errors='replace')[-80:]} >< {text[read:].decode(errors='replace')[:60]}"
+            )
             if accepted:
                 break
         if accepted and not valid:
@@ -124,9 +127,10 @@ def run(lines: Iterable[str], ways: dict[str, Callable[[Any], str]]) -> list[Out
     outcomes = [Outcome(name) for name in ways]
     for line in lines:
         row = json.loads(line)
-        schema, tests = row["schema"], [
-            (test["valid"], spellings(row["schema"], test["data"], valid=test["valid"])) for test in row["tests"]
-        ]
+        schema, tests = (
+            row["schema"],
+            [(test["valid"], spellings(row["schema"], test["data"], valid=test["valid"])) for test in row["tests"]],
+        )
         for outcome, compile_ in zip(outcomes, ways.values(), strict=True):
             start = time.perf_counter()
             try:
