@@ -229,8 +229,10 @@ class TurnReader(Pieces):
             return False
         if found is None:
             return False
-        start, (call, self._pos) = opening.start(1), found
-        self._add(CallPart(call, (self._base + start, self._base + self._pos)), self._buf[start : self._pos])
+        call, self._pos = found
+        start = opening.start(1)
+        part = CallPart(call, (self._base + start, self._base + self._pos))
+        self._add(part, self._buf[start : self._pos])
         return True
 
     def _block(self) -> bool:
@@ -274,8 +276,6 @@ class TurnReader(Pieces):
             self.builder.fault(part)
         self.builder.line_start = True
         return True
-
-    # Objects without an opening tag
 
     def _bare(self) -> bool:
         body = self._body

@@ -19,9 +19,12 @@ ScanStatus = Literal["more", "done", "stop", "deep"]
 """The input ended inside the value; the value is complete; a character cannot belong to it; too deep."""
 
 # Everything between brackets: separators, numbers and words, and strings whose end is beyond doubt because
-# a separator follows them. Possessive throughout, so a failure costs no second look.
+# a separator follows them. Possessive throughout, so a failure costs no second look. _FLAT also takes arrays
+# and objects that hold no others.
 _STRING = "|".join(rf"{q}(?:[^{q}\\]++|\\.)*+{q}(?=[ \t\r\n]*+[,:}}\]<])" for q in "\"'")
-_PLAIN = re.compile(rf"(?:[ \t\r\n,:\w.+-]++|{_STRING})*+", re.DOTALL)
+_WORDS = rf"[ \t\r\n,:\w.+-]++|{_STRING}"
+_PLAIN = re.compile(rf"(?:{_WORDS})*+", re.DOTALL)
+_FLAT = re.compile(rf"(?:{_WORDS}|\[(?:{_WORDS})*+\]|\{{(?:{_WORDS})*+\}})*+", re.DOTALL)
 _INSIDE = {quote: re.compile(rf"(?:[^{quote}\\]++|\\.)*+", re.DOTALL) for quote in ('"', "'")}
 _BLANK = re.compile(r"[ \t\r\n]*+")
 _CLOSER = {"{": "}", "[": "]"}
@@ -53,7 +56,7 @@ class ValueScanner:
             if status:
                 return pos, status
             if self.open:
-                pos = _after(_PLAIN, text, pos)
+                pos = _after(_FLAT if len(self.open) < MAX_DEPTH else _PLAIN, text, pos)
             if pos == len(text):
                 return pos, "more"
             status = self._step(text[pos])
