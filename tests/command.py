@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from typer.testing import CliRunner
 
@@ -130,12 +129,23 @@ def environment(**more: str) -> dict[str, str]:
     }
 
 
-def process(*arguments: str | Path, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
-    """Start the command as a process of its own, its outputs piped."""
+def process(
+    *arguments: str | Path,
+    env: Mapping[str, str] | None = None,
+    terminal: int | None = None,
+    stdout: int = subprocess.PIPE,
+) -> subprocess.Popen[str]:
+    """Start the command as a process of its own.
+
+    Its outputs are piped, unless all three streams are a terminal, whose descriptor is given.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", "hermes_agent.cli", *map(str, arguments)],
         env=environment() if env is None else dict(env),
         text=True,
         encoding="utf-8",
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options},
+        stdin=subprocess.DEVNULL if terminal is None else terminal,
+        stdout=stdout if terminal is None else terminal,
+        stderr=subprocess.PIPE if terminal is None else terminal,
+        start_new_session=terminal is not None,
     )

@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -261,12 +261,11 @@ class Terminal:
 
 
 @contextmanager
-def at_a_terminal(*arguments: str | Path, **env: str) -> Iterator[Terminal]:
+def at_a_terminal(*arguments: str | Path, **env: str) -> Generator[Terminal]:
     """The command on a terminal of its own."""
     ours, theirs = pty.openpty()
-    ends: dict[str, int] = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
     settings = environment(TERM="xterm-256color", **env)
-    with process(*arguments, env=settings, start_new_session=True, **ends) as running:
+    with process(*arguments, env=settings, terminal=theirs) as running:
         os.close(theirs)
         try:
             yield Terminal(ours, running)

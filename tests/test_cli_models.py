@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -61,7 +61,10 @@ def test_no_hub_cache_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_missing_packages_come_with_the_way_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hermes_agent.cli.models._version", lambda package: None)
+    def missing(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("hermes_agent.cli.models.version", missing)
     assert 'pip install "hermes-agent-sdk[local]"' in hermes("models").out
 
 

@@ -240,7 +240,8 @@ class LocalModel:
         """
         # A thread of its own, so that slow tools in the shared ones never hold up the model.
         threads = anyio.CapacityLimiter(1)
-        loaded = await anyio.to_thread.run_sync(self._ready, limiter=threads)
+        # Whoever is cancelled does not wait for the load: it goes on in its thread, and the next turn finds it done.
+        loaded = await anyio.to_thread.run_sync(self._ready, limiter=threads, abandon_on_cancel=True)
         async with self._turn_queue():
             await self._other_loops()
             try:
