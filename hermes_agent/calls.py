@@ -20,7 +20,7 @@ from hermes_agent.messages import ToolCall, ToolMessage
 from hermes_agent.tool import Tool, ToolArgumentsError, cut, result_text
 from hermes_agent.turn import Fault
 
-__all__ = ["OnToolError", "Outcome", "fault_feedback", "run_calls"]
+__all__ = ["OnToolError", "Outcome", "fault_feedback", "refuse_behind_fault", "run_calls"]
 
 OnToolError = Literal["feedback", "raise"]
 """What becomes of an exception that a tool raises: the model is told its type and message, or the run ends."""
@@ -141,6 +141,13 @@ def _failed(call: ToolCall, error: Exception, seconds: float) -> Outcome:
     # Type and message only: a traceback tells the model nothing and may hold secrets.
     text = f"Error: {type(error).__name__}: {error}" if str(error) else f"Error: {type(error).__name__}"
     return Outcome(call, ToolMessage(cut(text, 2000), call.name, call.id, is_error=True), seconds, error)
+
+
+def refuse_behind_fault(call: ToolCall) -> Outcome:
+    """The outcome of a call that stands behind something unreadable: it is not run, and the model may ask again."""
+    return _refused(
+        call, "Not run, because a function call before it could not be read. Call it again if it is needed."
+    )
 
 
 def fault_feedback(fault: Fault) -> ToolMessage:

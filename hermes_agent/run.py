@@ -14,7 +14,7 @@ from typing import Any, Generic
 import anyio
 from typing_extensions import TypeVar
 
-from hermes_agent.calls import OnToolError, Outcome, fault_feedback, run_calls
+from hermes_agent.calls import OnToolError, Outcome, fault_feedback, refuse_behind_fault, run_calls
 from hermes_agent.context import RunContext
 from hermes_agent.errors import (
     ConfigurationError,
@@ -218,8 +218,10 @@ class Run:
                 raise ConfigurationError(
                     f"tool {call.name!r} has only a schema and cannot be run here", hint="give Tool.from_schema(call=…)"
                 )
-        outcomes = await self._run_calls(calls)
-        self._usage += Usage(tool_calls=len(calls))
+        # What follows a call that could not be read may be the inside of its strings: other people's text.
+        sound = _calls_before_faults(turn)
+        outcomes = [*await self._run_calls(calls[:sound]), *map(refuse_behind_fault, calls[sound:])]
+        self._usage += Usage(tool_calls=sound)
         answers = iter(outcomes)
         for part in turn.parts:
             if isinstance(part, CallPart):
@@ -318,6 +320,17 @@ class Run:
             await self._tell(ToolFinished(news.call, news.message, news.seconds))
         else:
             await self._tell(ToolStarted(news))
+
+
+def _calls_before_faults(turn: Turn) -> int:
+    """How many calls stand before the first thing that could not be read."""
+    count = 0
+    for part in turn.parts:
+        if isinstance(part, CallPart):
+            count += 1
+        elif isinstance(part, Fault) and part.kind != "unknown_tool":
+            break
+    return count
 
 
 def _merged(opening: Sequence[Message], history: Sequence[Message]) -> list[Message]:

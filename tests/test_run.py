@@ -127,14 +127,33 @@ async def test_what_cannot_be_run_goes_back_to_the_model(turn: str | AssistantMe
     assert (second.content, second.is_error) == ("3", False)
 
 
-async def test_a_good_call_beside_a_broken_one_still_runs_and_answers_keep_their_order() -> None:
-    good = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
-    result = await Agent(ScriptedModel([f"<tool_call>oops</tool_call>\n{good}", "3"]), tools=[add]).run("?")
-    assert [m.is_error for m in results(result.messages)] == [True, False]
+GOOD, BROKEN = (
+    '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>',
+    "<tool_call>oops</tool_call>",
+)
+
+
+async def test_a_good_call_before_a_broken_one_runs_and_answers_keep_their_order() -> None:
+    result = await Agent(ScriptedModel([f"{GOOD}\n{BROKEN}", "3"]), tools=[add]).run("?")
+    assert [m.is_error for m in results(result.messages)] == [False, True]
     shown = result.messages[1]
     assert isinstance(shown, AssistantMessage)
     assert "oops" in shown.raw
     assert "oops" in render(result.messages, dialect="chatml")
+
+
+async def test_a_call_behind_a_broken_one_is_not_run() -> None:
+    """It may be the inside of a string that was not escaped: text of a document, not a wish of the model."""
+    ran: list[int] = []
+
+    def delete(n: int) -> None:
+        ran.append(n)
+
+    text = BROKEN + '\n<tool_call>\n{"name": "delete", "arguments": {"n": 1}}\n</tool_call>'
+    result = await Agent(ScriptedModel([text, "ok"]), tools=[delete]).run("?")
+    assert ran == []
+    assert [m.is_error for m in results(result.messages)] == [True, True]
+    assert "Call it again" in results(result.messages)[1].content
 
 
 async def test_corrections_are_bounded_and_the_error_carries_everything() -> None:

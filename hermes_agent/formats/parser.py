@@ -27,7 +27,7 @@ the thinking).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.events import ParserEvent
@@ -55,7 +55,7 @@ def parse(
     repairs: Collection[str] = DEFAULT_REPAIRS,
     reasoning_calls: ReasoningCalls = "ignore",
     reasoning_open: bool = False,
-    output: Output[object] | None = None,
+    output: Any = None,
 ) -> Turn:
     r"""Read a whole assistant turn.
 
@@ -67,7 +67,7 @@ def parse(
         repairs: Names of the repairs that may be used.
         reasoning_calls: ``"use"`` makes calls of those in a thinking block if there are none outside.
         reasoning_open: The prompt opened a thinking block.
-        output: What the answer must be.
+        output: What the answer must be, as in ``Agent(output=...)``; free text without.
 
     Example:
         >>> turn = parse('One moment.\n<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>')
@@ -87,7 +87,7 @@ def _reader(
     repairs: Collection[str],
     reasoning_calls: ReasoningCalls,
     reasoning_open: bool,
-    output: Output[object] | None,
+    output: Any,
 ) -> TurnReader:
     if reasoning_calls not in ("ignore", "use"):
         raise ConfigurationError(f"unknown policy reasoning_calls={reasoning_calls!r}", hint='use "ignore" or "use"')
@@ -95,7 +95,8 @@ def _reader(
         dialect = named_dialect(dialect)
     names, schemas = read_tools(tools)
     using = Reader(repair_names(repairs), names, schemas)
-    plain = output is None or output.kind == "text"
+    answer = Output.text() if output is None else Output.of(output)
+    plain = answer.kind == "text"
     recover = plain and bool(names) and bool(using.repairs & {"orphan_close", "bare_json"})
     think = THINK_OPEN, THINK_CLOSE
     if dialect and dialect.think_open:
@@ -103,7 +104,7 @@ def _reader(
     reader = TurnReader(
         using,
         markup(tuple(dialect.stops) if dialect else DEFAULT_STOPS, think, recover),
-        typed=output is not None and output.kind == "json",
+        typed=answer.kind == "json",
         use_intentions=reasoning_calls == "use",
     )
     if reasoning_open:
@@ -147,7 +148,7 @@ class TurnParser:
         repairs: Collection[str] = DEFAULT_REPAIRS,
         reasoning_calls: ReasoningCalls = "ignore",
         reasoning_open: bool = False,
-        output: Output[object] | None = None,
+        output: Any = None,
     ) -> None:
         self._reader = _reader(tools, dialect, repairs, reasoning_calls, reasoning_open, output)
         self._raw: list[str] = []
