@@ -210,10 +210,14 @@ class Agent(Generic[DepsT, OutputT]):
         """
         _refuse_inside_loop()
 
-        async def go() -> RunResult[OutputT]:
-            return await self.run(prompt, history=history, deps=deps)
+        # Kept out of the task's own result: asyncio's runner formats that on Python 3.11, whole history and all.
+        results: list[RunResult[OutputT]] = []
 
-        return anyio.run(go)
+        async def go() -> None:
+            results.append(await self.run(prompt, history=history, deps=deps))
+
+        anyio.run(go)
+        return results[0]
 
     @asynccontextmanager
     async def stream(

@@ -177,7 +177,8 @@ class Conversation(Sequence[Message]):
     __hash__ = None  # type: ignore[assignment]  # mutable by append, so not hashable; Sequence says otherwise
 
     def __repr__(self) -> str:
-        return f"Conversation({self._messages!r})"
+        # Counted, not spelled: a history of megabytes does not belong into a log line.
+        return f"<Conversation of {len(self)} messages>"
 
     def to_json(self) -> str:
         """The conversation as one JSON object; every character and number survives.
