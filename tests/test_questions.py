@@ -48,14 +48,14 @@ def next_train() -> Callable[..., str]:
     return function
 
 
-def agent(tool_choice: str, sampling: Sampling) -> Agent:
+def agent(tool_choice: str, sampling: Sampling, turn_tokens: int = 200) -> Agent:
     return Agent(
         "embedded",
         tools=[calculator, clock, next_train()],
         examples=[Example(**example) for example in json.loads((DEMO / "examples.json").read_text())],
         tool_choice=tool_choice,
         sampling=sampling,
-        limits=Limits(turn_tokens=200),
+        limits=Limits(turn_tokens=turn_tokens),
         constrain="strict",
     )
 
@@ -82,13 +82,13 @@ def test_fifteen_questions_give_valid_turns_and_the_right_tools(tool_choice: str
     assert len(wrong) <= 3, wrong
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_no_turn_is_invalid_whatever_the_dice_say(seed: int) -> None:
     """Hot sampling: nonsense in words, never in form. A turn may be cut off by the limit; that is not invalid."""
     tools = {tool.__name__: tool for tool in (calculator, clock)}
     for choice in ("auto", "required"):
         question = list(QUESTIONS)[(seed * 2 + (choice == "auto")) % len(QUESTIONS)]
-        turn = first_turn(agent(choice, Sampling(temperature=1.5, seed=seed)), question)
+        turn = first_turn(agent(choice, Sampling(temperature=1.5, seed=seed), turn_tokens=80), question)
         assert all(fault.kind == "truncated" for fault in turn.faults), turn
         assert all(call.name in {*tools, "next_train"} for call in turn.tool_calls)
         assert not any(call.repairs for call in turn.tool_calls)
