@@ -38,6 +38,7 @@ class Outcome:
     failures: list[str] = field(default_factory=list)
 
     def row(self) -> str:
+        """The line of the table."""
         total = len(self.seconds)
         shares = "".join(
             f"{100 * self.verdicts[verdict] / total:>12.2f} %" for verdict in ("pass", "loose", "tight", "refused")

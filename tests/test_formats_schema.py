@@ -31,56 +31,55 @@ def allows(schema: Any, text: str) -> bool:
     return matcher.try_consume_tokens(list(data)) == len(data) and matcher.is_accepting()
 
 
-@pytest.mark.parametrize(
-    ("schema", "good", "bad"),
-    [
-        ({"type": "object", "properties": {"a": {}, "b": {}}, "required": ["b"]}, ['{"b": 1}'], ['{"a": 1}']),
-        (A_OR_B | {"dependentRequired": {"a": ["b"]}}, ['{"a": 1, "b": 2}', '{"b": 2}'], ['{"a": 1}']),
-        (
-            A_OR_B | {"oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
-            ['{"a": 1}', '{"b": 1}'],
-            ['{"a": 1, "b": 2}', "{}"],
-        ),
-        (A_OR_B | {"anyOf": [{"required": ["a"]}, {"required": ["b"]}]}, ['{"a": 1}', '{"a": 1, "b": 2}'], ["{}"]),
-        (A_OR_B | {"minProperties": 1}, ['{"a": 1}', '{"a": 1, "b": 2}'], ["{}"]),
-        (A_OR_B | {"maxProperties": 1}, ["{}", '{"b": 1}'], ['{"a": 1, "b": 2}']),
-        (A_OR_B | {"not": {"required": ["a"]}}, ["{}", '{"b": 1}'], ['{"a": 1}']),
-        (
-            A_OR_B | {"if": {"properties": {"a": {"const": 1}}, "required": ["a"]}, "then": {"required": ["b"]}},
-            ['{"a": 2}', '{"a": 1, "b": 0}', "{}"],
-            ['{"a": 1}'],
-        ),
-        ({"type": "string", "not": {"enum": ["x", "xy"]}}, ['""', '"xyz"', '"y"'], ['"x"', '"xy"']),
-        ({"type": "integer", "not": {"const": 3}}, ["2", "4"], ["3"]),
-        ({"type": ["string", "null"], "enum": ["a", None, 1]}, ['"a"', "null"], ["1"]),
-        ({"oneOf": [{"maximum": 5}, {"type": "number", "minimum": 3}]}, ["2", "6", '"x"'], ["3", "4.5"]),
-        ({"allOf": [{"minimum": 1, "type": "integer"}, {"maximum": 3}]}, ["1", "3"], ["0", "4"]),
-        ({"type": "object", "propertyNames": {"enum": ["x", "y"]}}, ['{"x": 1}', "{}"], ['{"z": 1}']),
-        ({"type": "object", "propertyNames": {"pattern": "^x"}}, ['{"xa": 1}'], ['{"z": 1}']),
-        ({"type": "object", "patternProperties": {"^x": {"type": "null"}}}, ['{"x": null}', '{"y": 1}'], ['{"x": 1}']),
-        (
-            {"type": "object", "unevaluatedProperties": False, "allOf": [{"properties": {"a": {}}}]},
-            ['{"a": 1}'],
-            ['{"b": 1}'],
-        ),
-        (
-            {"$schema": f"{DRAFT}-07/schema#", "items": [{"type": "null"}], "additionalItems": False},
-            ["[]", "[null]"],
-            ["[1]", "[null, null]"],
-        ),
-        (
-            {"$schema": f"{DRAFT}-04/schema#", "type": "number", "minimum": 1, "exclusiveMinimum": True},
-            ["1.5"],
-            ["1"],
-        ),
-        ({"type": "array", "items": {"$ref": "#"}}, ["[[], [[]]]"], ["[1]"]),
-        ({"type": "array", "items": {"$ref": "#", "maxItems": 1}}, ["[[], [[]]]"], ["[[[], []]]"]),
-        ({"type": "string", "format": "date"}, ['"2024-02-29"'], ['"2023-02-29"', '"2024-2-1"']),
-        ({"type": "string", "pattern": "^\\d+$"}, ['"12"'], ['"1a"', f'"{chr(0x661)}"']),
-        ({"type": "string", "pattern": "^\\p{Lu}"}, ['"Éa"'], ['"éa"']),
-    ],
-    ids=str,
-)  # fmt: skip
+KEYWORDS: list[tuple[dict[str, Any], list[str], list[str]]] = [
+    ({"type": "object", "properties": {"a": {}, "b": {}}, "required": ["b"]}, ['{"b": 1}'], ['{"a": 1}']),
+    (A_OR_B | {"dependentRequired": {"a": ["b"]}}, ['{"a": 1, "b": 2}', '{"b": 2}'], ['{"a": 1}']),
+    (
+        A_OR_B | {"oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
+        ['{"a": 1}', '{"b": 1}'],
+        ['{"a": 1, "b": 2}', "{}"],
+    ),
+    (A_OR_B | {"anyOf": [{"required": ["a"]}, {"required": ["b"]}]}, ['{"a": 1}', '{"a": 1, "b": 2}'], ["{}"]),
+    (A_OR_B | {"minProperties": 1}, ['{"a": 1}', '{"a": 1, "b": 2}'], ["{}"]),
+    (A_OR_B | {"maxProperties": 1}, ["{}", '{"b": 1}'], ['{"a": 1, "b": 2}']),
+    (A_OR_B | {"not": {"required": ["a"]}}, ["{}", '{"b": 1}'], ['{"a": 1}']),
+    (
+        A_OR_B | {"if": {"properties": {"a": {"const": 1}}, "required": ["a"]}, "then": {"required": ["b"]}},
+        ['{"a": 2}', '{"a": 1, "b": 0}', "{}"],
+        ['{"a": 1}'],
+    ),
+    ({"type": "string", "not": {"enum": ["x", "xy"]}}, ['""', '"xyz"', '"y"'], ['"x"', '"xy"']),
+    ({"type": "integer", "not": {"const": 3}}, ["2", "4"], ["3"]),
+    ({"type": ["string", "null"], "enum": ["a", None, 1]}, ['"a"', "null"], ["1"]),
+    ({"oneOf": [{"maximum": 5}, {"type": "number", "minimum": 3}]}, ["2", "6", '"x"'], ["3", "4.5"]),
+    ({"allOf": [{"minimum": 1, "type": "integer"}, {"maximum": 3}]}, ["1", "3"], ["0", "4"]),
+    ({"type": "object", "propertyNames": {"enum": ["x", "y"]}}, ['{"x": 1}', "{}"], ['{"z": 1}']),
+    ({"type": "object", "propertyNames": {"pattern": "^x"}}, ['{"xa": 1}'], ['{"z": 1}']),
+    ({"type": "object", "patternProperties": {"^x": {"type": "null"}}}, ['{"x": null}', '{"y": 1}'], ['{"x": 1}']),
+    (
+        {"type": "object", "unevaluatedProperties": False, "allOf": [{"properties": {"a": {}}}]},
+        ['{"a": 1}'],
+        ['{"b": 1}'],
+    ),
+    (
+        {"$schema": f"{DRAFT}-07/schema#", "items": [{"type": "null"}], "additionalItems": False},
+        ["[]", "[null]"],
+        ["[1]", "[null, null]"],
+    ),
+    (
+        {"$schema": f"{DRAFT}-04/schema#", "type": "number", "minimum": 1, "exclusiveMinimum": True},
+        ["1.5"],
+        ["1"],
+    ),
+    ({"type": "array", "items": {"$ref": "#"}}, ["[[], [[]]]"], ["[1]"]),
+    ({"type": "array", "items": {"$ref": "#", "maxItems": 1}}, ["[[], [[]]]"], ["[[[], []]]"]),
+    ({"type": "string", "format": "date"}, ['"2024-02-29"'], ['"2023-02-29"', '"2024-2-1"']),
+    ({"type": "string", "pattern": "^\\d+$"}, ['"12"'], ['"1a"', f'"{chr(0x661)}"']),
+    ({"type": "string", "pattern": "^\\p{Lu}"}, ['"Éa"'], ['"éa"']),
+]
+
+
+@pytest.mark.parametrize(("schema", "good", "bad"), KEYWORDS, ids=str)
 def test_keywords_are_enforced_exactly(schema: Any, good: list[str], bad: list[str]) -> None:
     assert prepare(schema).warnings == ()
     problems = compile_schema(schema)
@@ -154,6 +153,20 @@ def test_numbers_too_large_to_read_are_not_allowed() -> None:
     assert not allows({"type": "number"}, "1e999")
     assert not allows({}, "1e999")
     assert allows({}, "12345678901234567890")
+
+
+def test_a_fixed_value_with_numbers_beyond_the_engine_is_held_to_its_type() -> None:
+    schema = {"enum": [{"a": [5e-143]}, "x"]}
+    assert allows(schema, dump_json({"a": [5e-143]}))
+    assert allows(schema, '"x"')
+    assert not allows(schema, '"y"')
+
+
+def test_declared_names_may_match_a_pattern() -> None:
+    schema = {"type": "object", "properties": {"ab": {"type": "integer"}}, "propertyNames": {"pattern": "^a"}}
+    assert prepare(schema).warnings == ()
+    assert allows(schema, '{"ab": 1, "ac": [{"b": 1}]}')
+    assert not allows(schema, '{"ab": "x"}')
 
 
 def test_bounds_hold_where_the_schema_says_nothing() -> None:

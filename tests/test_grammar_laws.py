@@ -35,7 +35,7 @@ _TREE = {
     "additionalProperties": False,
 }
 
-names = st.sampled_from(_NAMES)
+names: st.SearchStrategy[str] = st.sampled_from(_NAMES)
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8)
 )
@@ -132,7 +132,7 @@ def arrays(draw: st.DrawFn, inner: st.SearchStrategy[Case]) -> Case:
 
 @st.composite
 def objects(draw: st.DrawFn, inner: st.SearchStrategy[Case]) -> Case:
-    parts = draw(st.dictionaries(names, inner, max_size=4))
+    parts: dict[str, Case] = draw(st.dictionaries(names, inner, max_size=4))
     required = [name for name in parts if draw(st.booleans())]
     schema: dict[str, Any] = {"type": "object", "properties": {name: part for name, (part, _) in parts.items()}}
     if required:

@@ -19,7 +19,7 @@ from hermes_agent.formats.engine import refusal
 from hermes_agent.formats.shapes.algebra import Algebra, TooComplexError
 from hermes_agent.formats.shapes.nodes import Nothing, Shape, is_object
 from hermes_agent.formats.shapes.reader import read
-from hermes_agent.formats.shapes.writer import Bounds, write
+from hermes_agent.formats.shapes.writer import Bounds, keeps_numbers, write
 
 __all__ = ["Bounds", "Prepared", "in_schema_order", "prepare"]
 
@@ -122,6 +122,8 @@ def _as_it_is(schema: Any) -> Prepared | Nothing:
     """The schema as the engine reads it by itself; if it refuses that too, only the outermost type."""
     warning = "the schema is too complex to be worked out; the engine's own reading of it is used"
     whole: dict[str, Any] = schema if is_object(schema) else {}
+    if not keeps_numbers(whole):  # such numbers may crash the engine
+        whole = {"type": whole["type"]} if "type" in whole else {}
     ready = json.dumps({"x-guidance": ENGINE_OPTIONS, **whole})
     if error := refusal(ready):
         kind = whole.get("type")

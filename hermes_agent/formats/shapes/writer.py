@@ -29,12 +29,13 @@ from hermes_agent.formats.shapes.nodes import (
     is_list,
     is_object,
     kind_of,
+    matches,
     object_,
     union,
 )
 from hermes_agent.formats.wire import dump_json
 
-__all__ = ["Bounds", "write"]
+__all__ = ["Bounds", "keeps_numbers", "write"]
 
 _LONGEST_HOST = 253
 _SAY_NOTHING = frozenset(("binary", "byte", "password", "int32", "int64", "float", "double", "textarea"))
@@ -110,14 +111,14 @@ class _Writer:
 
     def literal(self, shape: Literal) -> Any:
         value = shape.value
-        if _keeps(value):
+        if keeps_numbers(value):
             return {"const": value}
         self.algebra.warn(f"{shape.text} is beyond the engine's numbers and is checked only afterwards")
-        return {"type": kind_of(shape)}
+        return self.write(union(EVERY_TYPE[kind_of(shape)]))
 
     def union(self, shape: Union) -> Any:
-        literals = [o.value for o in shape.options if isinstance(o, Literal) and _keeps(o.value)]
-        options = [self.write(o) for o in shape.options if not (isinstance(o, Literal) and _keeps(o.value))]
+        literals = [o.value for o in shape.options if isinstance(o, Literal) and keeps_numbers(o.value)]
+        options = [self.write(o) for o in shape.options if not (isinstance(o, Literal) and keeps_numbers(o.value))]
         if literals:
             options.append({"enum": literals})
         return options[0] if len(options) == 1 else {"anyOf": options}
@@ -128,11 +129,11 @@ class _Writer:
             return {"anyOf": [self.number(replace(shape, low=0)), self.number(replace(shape, high=0, high_open=True))]}
         schema: dict[str, Any] = {"type": "integer" if shape.integer else "number"}
         for bound in (shape.low, shape.high):
-            if bound is not None and not _keeps(bound):
+            if bound is not None and not keeps_numbers(bound):
                 self.algebra.warn(f"the bound {bound!r} is beyond the engine's numbers and is checked only afterwards")
-        if shape.low is not None and _keeps(shape.low):
+        if shape.low is not None and keeps_numbers(shape.low):
             schema["exclusiveMinimum" if shape.low_open else "minimum"] = shape.low
-        if shape.high is not None and _keeps(shape.high):
+        if shape.high is not None and keeps_numbers(shape.high):
             schema["exclusiveMaximum" if shape.high_open else "maximum"] = shape.high
         return _all(schema, [{"multipleOf": factor} for factor in shape.multiples])
 
@@ -210,7 +211,10 @@ class _Writer:
             if why:
                 self.algebra.warn(f"names matching {pattern!r} are checked only afterwards: {why}")
                 return None
-            patterns[spelled] = self.write(at)
+            # The engine meets a declared property with the patterns of its name once more, which is the same, but
+            # fails on recursive shapes.
+            declared = any(matches(pattern, name) for name, _ in shape.properties)
+            patterns[spelled] = True if declared and isinstance(at, Anything) else self.write(at)
         return patterns
 
     def counted(self, shape: Object) -> Iterable[Object]:
@@ -279,16 +283,16 @@ def _for_engine(pattern: str) -> tuple[str, str]:
     return ("", why) if why and "Unsatisfiable" not in why else (spelled, "")
 
 
-def _keeps(value: Any) -> bool:
+def keeps_numbers(value: Any) -> bool:
     """Whether the engine keeps every number in a value.
 
     It reads them as 64-bit floats, wrong by one in the last place at 16 digits and more, and crashes on some that
     are hundreds of digits long.
     """
     if is_object(value):
-        return all(map(_keeps, value.values()))
+        return all(map(keeps_numbers, value.values()))
     if is_list(value):
-        return all(map(_keeps, value))
+        return all(map(keeps_numbers, value))
     if isinstance(value, float):
         return sum(map(str.isdigit, dump_json(value))) <= _MOST_DIGITS
     return not isinstance(value, int) or abs(value) < 2**53
