@@ -9,11 +9,13 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import anyio
 import pytest
+from pydantic import Field
 
 from hermes_agent.errors import ConfigurationError, ContextLengthError, ModelError, ModelUnavailableError
 from hermes_agent.formats import parse
@@ -47,7 +49,7 @@ def anyio_backend() -> str:
 both_loops = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 
 
-def book(city: str, nights: int = 1, breakfast: bool = False) -> str:
+def book(city: Annotated[str, Field(max_length=12)], nights: Literal[1, 2, 3] = 1, breakfast: bool = False) -> str:
     """Book a room."""
     return f"{city} {nights} {breakfast}"
 
@@ -134,7 +136,7 @@ class Prompts:
 # The grammar holds
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 async def test_a_required_call_is_a_call_that_validates(any_model: LocalModel, seed: int) -> None:
     grammar = TurnGrammar([book], tool_choice="required", parallel=False)
     assert any_model.guarantee(grammar) == "token"
@@ -145,10 +147,10 @@ async def test_a_required_call_is_a_call_that_validates(any_model: LocalModel, s
     Tool.of(book).validate(call.arguments)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 async def test_no_turn_is_cut_by_a_stop_token_before_it_is_whole(any_model: LocalModel, seed: int) -> None:
     grammar = TurnGrammar([book], output=list[Literal["a", "b"]], reasoning="auto")
-    text, last = await turn(any_model, grammar=grammar, sampling=Sampling(temperature=3.0, seed=seed), max_tokens=400)
+    text, last = await turn(any_model, grammar=grammar, sampling=Sampling(temperature=3.0, seed=seed), max_tokens=60)
     assert last.finish_reason == "length" or grammar.accepts(text)
 
 
@@ -157,16 +159,16 @@ async def test_qwen_tags_are_single_tokens_in_a_grammar() -> None:
     watched = weights("qwen3")
     prompts = Prompts(watched, tokenizer("qwen3"))
     grammar = TurnGrammar([book], tool_choice="required", reasoning="on")
-    text, _ = await turn(tiny(model=watched), grammar=grammar, sampling=Sampling(temperature=1.0, seed=1), max_tokens=500)
-    written = [ids[0] for ids in prompts.read if len(ids) == 1]
+    text, _ = await turn(tiny(model=watched), grammar=grammar, sampling=Sampling(temperature=1.0, seed=1), max_tokens=3)
+    prompt = prompts.read.index(prompts.last)
     assert text.startswith("<think>")
-    assert written[0] == 151667
+    assert prompts.read[prompt + 1] == [151_667]
 
 
 async def test_nothing_outside_the_vocabulary_is_drawn(model: LocalModel) -> None:
     """Logits 151,669 to 151,935 of Qwen3 stand for nothing; Outlines' xgrammar backend crashes on them."""
     grammar = TurnGrammar()
-    text, last = await turn(model, grammar=grammar, sampling=Sampling(temperature=5.0, seed=3), max_tokens=200)
+    text, last = await turn(model, grammar=grammar, sampling=Sampling(temperature=5.0, seed=3), max_tokens=60)
     assert last.output_tokens > 0
     assert "<[15" not in text
 
@@ -227,25 +229,27 @@ async def test_max_tokens_ends_a_turn_with_length(model: LocalModel) -> None:
 async def test_stops_are_found_in_tokenizer_config_and_dialect() -> None:
     """Any of them ends a turn, with a grammar and without, and none shows in the text."""
     known = tokenizer("llama3_1")
-    for stop in ("<|eot_id|>", "<|end_of_text|>", "<|eom_id|>"):
+    for stop in ("<|eot_id|>", "<|end_of_text|>", str(known.convert_ids_to_tokens(128_008))):
         own = weights("llama3_1", eos_token_id=[128_008])
         with torch.no_grad():  # so that it always writes this one
             own.lm_head = torch.nn.Linear(16, WIDTH["llama3_1"])
             own.lm_head.weight.zero_()
             own.lm_head.bias.zero_()
             own.lm_head.bias[known.convert_tokens_to_ids(stop)] = 10.0
-        for grammar in (None, TurnGrammar()):
-            text, last = await turn(tiny("llama3_1", model=own), grammar=grammar, max_tokens=5)
-            assert (text, last.finish_reason, last.output_tokens) == ("", "stop", 1)
+        model = tiny("llama3_1", model=own)
+        text, last = await turn(model, max_tokens=5)
+        assert (text, last.finish_reason, last.output_tokens) == ("", "stop", 1)
+        text, last = await turn(model, grammar=TurnGrammar(), max_tokens=5)  # wants a character at least
+        assert stop not in text
+        assert (last.finish_reason, last.output_tokens) == ("stop", 2)
 
 
 async def test_a_stop_that_is_no_token_is_found_in_the_text() -> None:
     known = tokenizer("llama3_1")
     plain = known.encode("Hi there<|im_end|> and more", add_special_tokens=False)
     model = tiny("llama3_1", model=_script(plain), dialect="chatml")
-    for grammar in (None, TurnGrammar()):
-        text, last = await turn(model, grammar=grammar, max_tokens=len(plain))
-        assert (text, last.finish_reason) == ("Hi there", "stop")
+    text, last = await turn(model, max_tokens=len(plain))
+    assert (text, last.finish_reason) == ("Hi there", "stop")
 
 
 def _script(tokens: Sequence[int]) -> PreTrainedModel:
@@ -280,8 +284,7 @@ async def test_a_prompt_longer_than_the_window_says_so(model: LocalModel) -> Non
 
 async def test_a_turn_ends_where_the_window_does() -> None:
     model = tiny(context_length=20, dialect=dialect("chatml", stops=()))
-    grammar = TurnGrammar(output=Literal["abcdefghijklmnopqrstuvwxyz" * 3])
-    _, last = await turn(model, grammar=grammar, max_tokens=1000)
+    _, last = await turn(model, grammar=LONG, max_tokens=1000)
     assert last.finish_reason == "length"
     assert last.input_tokens + last.output_tokens == 20
 
@@ -296,7 +299,7 @@ async def conversation(model: LocalModel) -> list[tuple[str, int, int]]:
     for index in range(4):
         before = model.prefilled_tokens
         grammar = TurnGrammar([book], tool_choice="required", parallel=False)
-        text, last = await turn(model, *messages, tools=[Tool.of(book)], grammar=grammar, max_tokens=200)
+        text, last = await turn(model, *messages, tools=[Tool.of(book)], grammar=grammar, max_tokens=100)
         seen.append((text, last.input_tokens, model.prefilled_tokens - before))
         calls = tuple(ToolCall(c.name, c.arguments) for c in parse(text, tools=[book]).tool_calls)
         messages += [AssistantMessage(tool_calls=calls), ToolMessage(f"room {index}", name="book")]
@@ -309,7 +312,7 @@ async def test_a_later_turn_reads_only_what_is_new_and_writes_the_same() -> None
     fresh = await conversation(tiny(model=own, reuse_prefix=False))
     assert [text for text, _, _ in kept] == [text for text, _, _ in fresh]
     assert [read for _, _, read in fresh] == [prompt for _, prompt, _ in fresh]
-    for (_, before, _), (_, now, read) in zip(kept, kept[1:], strict=False):
+    for (_, before, _), (_, now, read) in pairwise(kept):
         assert read <= now - before + 2
 
 
@@ -332,9 +335,7 @@ async def test_a_cache_that_cannot_be_cut_is_built_anew() -> None:
     ).eval()  # fmt: skip
     kept, fresh = tiny(model=sliding), tiny(model=sliding, reuse_prefix=False)
     for text in ("Tell me a story of a house that is longer than the window", "Tell me a story of a house and a tree"):
-        assert await turn(kept, UserMessage(text), max_tokens=20) == await turn(
-            fresh, UserMessage(text), max_tokens=20
-        )
+        assert await turn(kept, UserMessage(text), max_tokens=20) == await turn(fresh, UserMessage(text), max_tokens=20)
 
 
 # The event loop, threads and cancelling
@@ -407,7 +408,7 @@ async def test_closing_a_turn_stops_it_within_a_token(gated: tuple[LocalModel, G
 
 @both_loops
 async def test_cancelling_a_turn_stops_it_within_a_token(gated: tuple[LocalModel, Gate]) -> None:
-    model, gate = gated
+    model, _ = gated
     before = model.decoded_tokens
     with anyio.CancelScope() as scope:
         async for _ in model.generate(Request([UserMessage("Hello")], grammar=LONG)):
@@ -452,8 +453,7 @@ def test_two_event_loops_share_a_model(gated: tuple[LocalModel, Gate]) -> None:
 
     def loop(backend: str) -> None:
         async def main() -> None:
-            for _ in range(3):
-                done.append((await turn(model, grammar=LONG, max_tokens=4))[0])
+            done.extend([(await turn(model, grammar=LONG, max_tokens=4))[0] for _ in range(3)])
 
         anyio.run(main, backend=backend)
 
@@ -593,6 +593,8 @@ async def test_a_model_that_fails_is_a_model_error_and_can_be_asked_again() -> N
     assert await turn(model, max_tokens=4) == expected
 
 
+# peft 0.21 asks transformers 5 for an attribute by its old name.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 async def test_a_folder_with_a_lora_adapter(tmp_path: Path) -> None:
     from peft import LoraConfig, PeftModel, get_peft_model
 

@@ -146,7 +146,12 @@ def test_a_text_stream_gives_back_the_text_and_no_half_characters(text: str) -> 
 
 def test_a_text_stream_shows_added_tokens() -> None:
     stream = TextStream(bytes_of("qwen3"))
-    assert [stream.push(token) for token in (151667, 198, 151668, 151657)] == ["<think>", "\n", "</think>", "<tool_call>"]
+    assert [stream.push(token) for token in (151667, 198, 151668, 151657)] == [
+        "<think>",
+        "\n",
+        "</think>",
+        "<tool_call>",
+    ]
 
 
 def test_a_character_that_is_never_finished_is_marked() -> None:

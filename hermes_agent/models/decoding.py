@@ -8,14 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import (
-    DynamicCache,
-    LogitsProcessorList,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers import DynamicCache, RepetitionPenaltyLogitsProcessor
 
 from hermes_agent.errors import ModelError
 from hermes_agent.models.base import FinishReason
@@ -96,7 +89,7 @@ class Decoder:
             processor: Keeps the turn to a grammar.
             stop_strings: End the turn where they appear and the grammar lets it end; they are not given out.
         """
-        draw = _Draw(sampling, self._model.device)
+        draw = _Draw(sampling)
         text, stops, count = TextStream(self._bytes_of), StopStrings(stop_strings), 0
         for logits in self._prefill(prompt):
             if logits is None:
@@ -195,20 +188,11 @@ def _last_only(model: PreTrainedModel) -> dict[str, Any]:
 class _Draw:
     """Draws one token after the other from one seeded stream."""
 
-    def __init__(self, sampling: Sampling, device: torch.device) -> None:
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling = sampling
         penalty = sampling.repetition_penalty
         self._penalty = RepetitionPenaltyLogitsProcessor(penalty) if penalty and penalty != 1.0 else None
-        self._greedy = not sampling.temperature
-        self._device = device
-        if self._greedy:
-            return
-        assert sampling.temperature is not None
-        self._warp = LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature))])
-        if sampling.top_k:
-            self._warp.append(TopKLogitsWarper(sampling.top_k))
-        if sampling.top_p is not None and sampling.top_p < 1.0:
-            self._warp.append(TopPLogitsWarper(sampling.top_p))
-        # Drawn on the CPU: one generator, and the same numbers, whatever device the model sits on.
+        # On the CPU: one generator, and the same numbers, whatever device the model sits on.
         self._generator = torch.Generator()
         if sampling.seed is None:
             self._generator.seed()
@@ -216,10 +200,21 @@ class _Draw:
             self._generator.manual_seed(sampling.seed)
 
     def __call__(self, ids: Sequence[int], logits: torch.Tensor) -> int:
-        scores = logits[None]
         if self._penalty is not None:
-            scores = self._penalty(torch.LongTensor([list(ids)]).to(logits.device), scores.clone())
-        if self._greedy:
-            return int(scores.argmax())
-        probabilities = self._warp(torch.LongTensor([list(ids[-1:])]), scores).softmax(-1).cpu()
-        return int(torch.multinomial(probabilities, 1, generator=self._generator))
+            seen = torch.LongTensor([list(ids)]).to(logits.device)
+            logits = self._penalty(seen, logits[None].clone())[0]
+        if not self._sampling.temperature:
+            return int(logits.argmax())
+        # The likeliest first, and no more of them than can be drawn: sorting a whole vocabulary takes milliseconds.
+        top_k, top_p = self._sampling.top_k or 0, self._sampling.top_p or 1.0
+        tokens: torch.Tensor | None = None
+        if 0 < top_k < len(logits):
+            logits, tokens = logits.topk(top_k)
+        elif top_p < 1.0:
+            logits, tokens = logits.sort(descending=True)
+        mass = (logits.double() / self._sampling.temperature).softmax(-1).cumsum(-1).cpu()
+        if top_p < 1.0:  # up to and with the token that reaches top_p of what top_k has left
+            mass = mass[: int((mass < top_p).sum()) + 1]
+        mark = torch.rand(1, generator=self._generator, dtype=torch.float64) * mass[-1]
+        drawn = int(torch.searchsorted(mass, mark, right=True).clamp(max=len(mass) - 1))
+        return drawn if tokens is None else int(tokens[drawn])

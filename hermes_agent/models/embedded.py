@@ -187,7 +187,9 @@ class _Embedded:
         from hermes_agent.models.int8 import quantise_decoding
 
         with _no_bars():
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(ensure(), dtype=torch.float32, local_files_only=True)
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                ensure(), dtype=torch.float32, local_files_only=True
+            )
         quantise_decoding(model)
         return model
 
