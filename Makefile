@@ -53,7 +53,7 @@ format: $(VENV)/.dev  ## rewrite the code in the house style
 	@touch $@
 
 bench: $(VENV)/.dev .venv-peers/.done vocabularies  ## every benchmark, as one table a script; DATA=folder adds BFCL and MaskBench
-	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA)) $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks $(if $(DATA),--data "$(DATA)") $(BENCH_ARGS)
 
 docs: $(VENV)/.dev  ## the API reference, into site/
 	$(PIP) install --quiet --constraint constraints.txt --group docs

@@ -68,6 +68,16 @@ def test_a_real_qwen3_template_is_recognised(qwen3_template: str) -> None:
     assert guess_dialect("my-finetune", chat_template=qwen3_template).name == "qwen3"
 
 
+def test_dialects_are_guessed_from_a_tokenizer(qwen3_template: str) -> None:
+    class Tokenizer:
+        name_or_path = "/models/checkpoint-900"
+        chat_template: object = qwen3_template
+
+    assert guess_dialect(Tokenizer()).name == "qwen3"
+    Tokenizer.name_or_path, Tokenizer.chat_template = "NousResearch/Hermes-4-14B", None
+    assert guess_dialect(Tokenizer()).name == "hermes-4-14b"
+
+
 def test_every_field_can_be_overridden() -> None:
     assert dialect("hermes-4-70b", tool_role="tool").tool_role == "tool"
     with pytest.raises(ConfigurationError, match="'tool_rolle'"):

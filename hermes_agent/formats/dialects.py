@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.reasoning import Keep
@@ -260,11 +260,18 @@ _IDS: tuple[tuple[str, str], ...] = (
 )
 
 
-def guess_dialect(model_id: str = "", *, chat_template: str | None = None, bos: str = "") -> Dialect:
+class _Tokenizer(Protocol):
+    """What is asked of a Hugging Face tokenizer."""
+
+    name_or_path: str
+    chat_template: Any
+
+
+def guess_dialect(model: str | _Tokenizer = "", *, chat_template: str | None = None, bos: str = "") -> Dialect:
     """The likeliest dialect of a model.
 
     Args:
-        model_id: Its name on a hub, a server or a disk.
+        model: Its name on a hub, a server or a disk; or its tokenizer.
         chat_template: The Jinja template its tokenizer ships; decides the turn markup where the id tells
             nothing, and corrects it where the two disagree (re-uploads with the wrong template are common).
         bos: The tokenizer's BOS token, where the tokenizer adds one.
@@ -272,9 +279,13 @@ def guess_dialect(model_id: str = "", *, chat_template: str | None = None, bos: 
     Returns:
         A known dialect, its turn markup that of the template; plain ChatML when nothing tells.
     """
+    if isinstance(model, str):
+        model_id, shipped = model, None
+    else:
+        model_id, shipped = str(model.name_or_path), model.chat_template
     name = next((d for pattern, d in _IDS if re.search(pattern, model_id, re.IGNORECASE)), "")
     found = DIALECTS[name or "chatml"]
-    template = chat_template or ""
+    template = chat_template or (shipped if isinstance(shipped, str) else "")
     if "<|start_header_id|>" in template and "<|im_start|>" not in template:
         headers = found if found.turn_close == "<|eot_id|>" else replace(
             found, turn_open=_LLAMA_OPEN, turn_close="<|eot_id|>", stops=_LLAMA_STOPS
