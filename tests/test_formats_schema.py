@@ -50,6 +50,8 @@ KEYWORDS: list[tuple[dict[str, Any], list[str], list[str]]] = [
     ),
     ({"type": "string", "not": {"enum": ["x", "xy"]}}, ['""', '"xyz"', '"y"'], ['"x"', '"xy"']),
     ({"type": "integer", "not": {"const": 3}}, ["2", "4"], ["3"]),
+    ({"type": "number", "minimum": 1, "maximum": 1}, ["1"], ["0", "1.5"]),
+    ({"type": "number", "exclusiveMinimum": 0, "maximum": 1}, ["0.5", "1"], ["0", "1.5"]),
     ({"type": ["string", "null"], "enum": ["a", None, 1]}, ['"a"', "null"], ["1"]),
     ({"oneOf": [{"maximum": 5}, {"type": "number", "minimum": 3}]}, ["2", "6", '"x"'], ["3", "4.5"]),
     ({"allOf": [{"minimum": 1, "type": "integer"}, {"maximum": 3}]}, ["1", "3"], ["0", "4"]),
@@ -127,6 +129,7 @@ def test_a_schema_that_is_not_json_is_an_error(schema: Any) -> None:
     ("schema", "warning"),
     [
         ({"type": "array", "uniqueItems": True}, "uniqueItems"),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}, "open bound"),
         ({"type": "array", "contains": {"type": "null"}}, "contains"),
         ({"type": "string", "pattern": "^(?!x)"}, "'^(?!x)'"),
         ({"type": "string", "format": "iri"}, "'iri'"),

@@ -198,7 +198,7 @@ def number(shape: Number) -> Shape:
         last = math.ceil(high) - 1 if shape.high_open else math.floor(high)
         if first > last:
             return Nothing(f"no integer lies between {low} and {high}")
-    return shape
+    return literal(low) if low == high and not shape.multiples else shape
 
 
 def string(shape: String) -> Shape:

@@ -127,6 +127,10 @@ class _Writer:
         if not shape.integer and shape.low is None and shape.high is None:
             # Only a bounded number has no exponent, and so cannot be too large to be read.
             return {"anyOf": [self.number(replace(shape, low=0)), self.number(replace(shape, high=0, high_open=True))]}
+        close = shape.low is not None and shape.high is not None and shape.high - shape.low < 1
+        if close and not shape.integer and (shape.low_open or shape.high_open):
+            # The engine lets "0" pass for a number that is more than 0 and at most 0.5.
+            self.algebra.warn("an open bound less than 1 away from the other is checked only afterwards")
         schema: dict[str, Any] = {"type": "integer" if shape.integer else "number"}
         for bound in (shape.low, shape.high):
             if bound is not None and not keeps_numbers(bound):
