@@ -1,9 +1,13 @@
 """Text to tokens and back."""
 
+# transformers, peft and torch leave parts of their signatures untyped; what we pass on has a type again.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +29,9 @@ VOCABULARIES = ["qwen3", "llama3_1"]
 def tokenizer(name: str) -> PreTrainedTokenizerBase:
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast(tokenizer_file=str(vocabulary(name) / "tokenizer.json"))
+    fast: Any = PreTrainedTokenizerFast
+    known: PreTrainedTokenizerBase = fast(tokenizer_file=str(vocabulary(name) / "tokenizer.json"))
+    return known
 
 
 def added(name: str) -> dict[int, str]:
@@ -52,7 +58,9 @@ def sentencepiece(**added_token: Any) -> PreTrainedTokenizerBase:
     saved["added_tokens"] = saved["added_tokens"][:3]
     inner = Tokenizer.from_str(json.dumps(saved))
     inner.add_tokens([AddedToken("<tool_call>", **{"normalized": False, **added_token})])
-    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    fast: Any = PreTrainedTokenizerFast
+    known: PreTrainedTokenizerBase = fast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    return known
 
 
 @pytest.mark.parametrize("name", VOCABULARIES)
@@ -127,11 +135,16 @@ def test_a_tag_made_by_the_normaliser_is_spelled_out() -> None:
 
 
 @cache
-def bytes_of(name: str) -> Any:
+def bytes_of(name: str) -> Callable[[int], bytes]:
     import llguidance.hf
 
-    known: Any = llguidance.hf.from_tokenizer(tokenizer(name), eos_token=0)  # type: ignore[arg-type]  # a fast one
-    return lambda token: bytes(known.decode_bytes([token]))
+    fast: Any = tokenizer(name)
+    known = llguidance.hf.from_tokenizer(fast, eos_token=0)
+
+    def bytes_of_token(token: int) -> bytes:
+        return bytes(known.decode_bytes([token]))
+
+    return bytes_of_token
 
 
 @settings(max_examples=60, deadline=None)

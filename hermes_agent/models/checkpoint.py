@@ -1,5 +1,8 @@
 """Where weights come from, and what a checkpoint says about itself. Imports torch and transformers only when asked."""
 
+# transformers, peft and torch leave parts of their signatures untyped; what we pass on has a type again.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -156,7 +159,8 @@ def stops_of(
 ) -> tuple[frozenset[int], tuple[str, ...]]:
     """The tokens that end a turn, and those of the dialect's stops that are no token of this vocabulary."""
     configured: Any = getattr(model.generation_config, "eos_token_id", None)
-    found: set[Any] = {tokenizer.eos_token_id}
+    own: Any = tokenizer.eos_token_id
+    found: set[Any] = {own}
     found.update(configured if isinstance(configured, list | tuple) else [configured])
     added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
     found.update(added.get(stop) for stop in dialect.stops)

@@ -1,9 +1,12 @@
 """Loaded weights that write: prefill, mask, draw, one token after the other, in the thread that asks."""
 
+# transformers, peft and torch leave parts of their signatures untyped; what we pass on has a type again.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -91,13 +94,10 @@ class Decoder:
         """
         draw = _Draw(sampling)
         text, stops, count = TextStream(self._bytes_of), StopStrings(stop_strings), 0
-        for logits in self._prefill(prompt):
-            if logits is None:
-                yield Written("")
+        logits = yield from self._prefill(prompt)
         ids = list(prompt)
         reason: FinishReason | None = None
         while reason is None:
-            assert logits is not None
             token = draw(ids, logits if processor is None else processor.bias(logits))
             count += 1
             self.decoded += 1
@@ -121,17 +121,19 @@ class Decoder:
         rest, stopped = stops.push(text.flush(), may_stop=False)
         yield Written(rest + stops.flush(), count, reason)
 
-    def _prefill(self, prompt: Sequence[int]) -> Iterator[torch.Tensor | None]:
-        """Read the prompt block by block: ``None`` after each, the logits behind the last token at the end."""
+    def _prefill(self, prompt: Sequence[int]) -> Generator[Written, None, torch.Tensor]:
+        """Read the prompt, pausing behind each block; returns the logits behind the last token."""
         kept = self._keep(prompt)
-        while kept < len(prompt):
+        while True:
             end = kept + _BLOCK
             if end + 1 >= len(prompt):  # a block is never a single token, which would be read as if written
                 end = len(prompt)
             logits = self._forward(prompt[kept:end])
             self.prefilled += end - kept
             kept = self._read = end
-            yield logits if end == len(prompt) else None
+            if end == len(prompt):
+                return logits
+            yield Written("")
 
     def _keep(self, prompt: Sequence[int]) -> int:
         """Cut the cache back to what it has in common with the prompt; its length."""
@@ -201,7 +203,7 @@ class _Draw:
 
     def __call__(self, ids: Sequence[int], logits: torch.Tensor) -> int:
         if self._penalty is not None:
-            seen = torch.LongTensor([list(ids)]).to(logits.device)
+            seen: Any = torch.tensor([list(ids)], device=logits.device)
             logits = self._penalty(seen, logits[None].clone())[0]
         if not self._sampling.temperature:
             return int(logits.argmax())

