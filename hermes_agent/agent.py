@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Generic, TypedDict, get_args, overload
 
 import anyio
@@ -16,15 +18,16 @@ from hermes_agent.context import DepsT
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.events import Event
 from hermes_agent.formats.grammar import TurnGrammar
+from hermes_agent.formats.wire import dump_json
 from hermes_agent.limits import Limits
 from hermes_agent.messages import Example, Message, SystemMessage
 from hermes_agent.models import resolve
 from hermes_agent.models.base import Constrain, Model
-from hermes_agent.output import JsonSchema, Output, Regex
+from hermes_agent.output import JsonSchema, Output, OutputError, Regex
 from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.run import Plan, Run, RunResult
 from hermes_agent.sampling import Sampling
-from hermes_agent.tool import Tool
+from hermes_agent.tool import Tool, ToolArgumentsError
 
 __all__ = ["Agent", "RunStream"]
 
@@ -164,7 +167,7 @@ class Agent(Generic[DepsT, OutputT]):
         grammar = TurnGrammar(given, answer, tool_choice, parallel, thinking)
         forced = tool_choice not in ("auto", "none")
         system = (SystemMessage(instructions),) if instructions else ()
-        worked = tuple(message for example in examples for message in example.messages())
+        worked = tuple(message for example in examples for message in _worked(example, given, answer))
         self._model = model
         self._plan = Plan(
             tools={tool.name: tool for tool in given},
@@ -297,6 +300,38 @@ class RunStream(Generic[OutputT]):
                 self._result = await run.go()
             except Exception as error:  # noqa: BLE001  # raised again where the stream is read
                 self._error = error
+
+
+def _worked(example: Example, tools: Sequence[Tool], output: Output[Any]) -> Sequence[Message]:
+    """An example as messages: checked, and spelled as the grammar lets the model spell it.
+
+    Raises:
+        ConfigurationError: It shows the model something that it could not do itself.
+    """
+    from hermes_agent.formats.schema import in_schema_order
+
+    known = {tool.name: tool for tool in tools}
+    hint = "worked examples must be what the model is to write itself"
+    calls: list[tuple[str, Mapping[str, Any], str]] = []
+    for name, arguments, result in example.calls:
+        if name not in known:
+            raise ConfigurationError(
+                f"the example {example.question!r} calls {name!r}, which is not among the tools", hint=hint
+            )
+        try:
+            known[name].validate(arguments)
+        except ToolArgumentsError as error:
+            raise ConfigurationError(f"the example {example.question!r} is wrong: {error}", hint=hint) from error
+        calls.append((name, in_schema_order(arguments, known[name].parameters), result))
+    answer = example.answer
+    if answer and output.kind != "text":
+        try:
+            output.validate(answer)
+        except OutputError as error:
+            raise ConfigurationError(f"the example {example.question!r} is wrong: {error}", hint=hint) from error
+        if output.schema is not None:
+            answer = dump_json(in_schema_order(json.loads(answer), output.schema))
+    return replace(example, calls=calls, answer=answer).messages()
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:

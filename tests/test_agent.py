@@ -79,6 +79,13 @@ make_reasoning: Any = Reasoning
         (lambda: make_agent(reasoning=make_reasoning("on", "some")), "'some'", "'last'"),
         (lambda: make_agent(constrain="hard"), "'hard'", "'strict'"),
         (lambda: make_agent(on_tool_error="ignore"), "'ignore'", "'raise'"),
+        (lambda: make_agent(tools=[add], examples=[Example("q", [("sub", {}, "")])]), "'sub'", "examples"),
+        (
+            lambda: make_agent(tools=[add], examples=[Example("q", [("add", {"a": "x", "b": 1}, "")])]),
+            "'x'",
+            "examples",
+        ),
+        (lambda: make_agent(output=Report, examples=[Example("q", answer="Paris")]), "Paris", "examples"),
         (lambda: make_agent(limits=Limits(steps=0)), "steps=0", "None"),
         (lambda: make_agent(limits=Limits(corrections=-1)), "corrections=-1", ""),
         (lambda: make_agent("gpt-5").model, "'gpt-5'", "hf:"),

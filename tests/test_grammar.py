@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from hermes_agent.errors import ConfigurationError, GrammarError
 from hermes_agent.formats.dialects import dialect
 from hermes_agent.formats.engine import compiled
-from hermes_agent.formats.grammar import Bounds, Tags, TurnGrammar
+from hermes_agent.formats.grammar import Tags, TurnGrammar
+from hermes_agent.formats.schema import Bounds
 from hermes_agent.formats.tags import FORBIDDEN_IN_TEXT
 from hermes_agent.formats.wire import serialise_calls
 from hermes_agent.output import JsonSchema, Regex

@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats.engine import compiled
 from hermes_agent.formats.lark import Parts, Tags, compose
-from hermes_agent.formats.schema import Bounds, Prepared, prepare
 from hermes_agent.output import Output
 from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.tool import Tool
 
-__all__ = ["Bounds", "Tags", "TurnGrammar"]
+if TYPE_CHECKING:
+    from hermes_agent.formats.schema import Bounds, Prepared
+
+__all__ = ["Tags", "TurnGrammar"]
 
 
 class TurnGrammar:
@@ -84,6 +86,8 @@ class TurnGrammar:
         return self.tool_choice not in ("auto", "none")
 
     def _read(self, bounds: Bounds | None) -> Parts:
+        from hermes_agent.formats.schema import prepare  # the algebra of schemas, which an import need not pay for
+
         calls = tuple(
             (tool.name, prepare(tool.parameters, what=f"the parameters of tool {tool.name!r}", bounds=bounds))
             for tool in self.tools
@@ -140,7 +144,7 @@ class TurnGrammar:
             GrammarError: The engine cannot compile the grammar.
         """
         schemas = [schema for _, schema in self._parts.calls]
-        if isinstance(self._parts.answer, Prepared):
+        if self._parts.answer is not None and not isinstance(self._parts.answer, str):
             schemas.append(self._parts.answer)
         ours = dict.fromkeys(warning for schema in schemas for warning in schema.warnings)
         return (*ours, *compiled(self.lark()).get_grammar_warnings())

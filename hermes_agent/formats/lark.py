@@ -11,7 +11,6 @@ from importlib.resources import files
 from itertools import starmap
 from typing import TYPE_CHECKING, Any, Final
 
-from hermes_agent.formats.schema import Prepared
 from hermes_agent.formats.tags import (
     DEFAULT_STOPS,
     FORBIDDEN_IN_TEXT,
@@ -25,6 +24,7 @@ from hermes_agent.reasoning import Mode
 
 if TYPE_CHECKING:
     from hermes_agent.formats.dialects import Dialect
+    from hermes_agent.formats.schema import Prepared
 
 __all__ = ["Parts", "Tag", "Tags", "compose"]
 
@@ -150,7 +150,7 @@ def compose(turn: Parts, tags: Tags) -> str:
         "GAP": "" if turn.reasoning == "off" else "GAP?",
         "MORE": "*" if turn.most_calls is None else f"{{0,{turn.most_calls - 1}}}",
         "CALLS": " | ".join(starmap(_call, turn.calls)),
-        "SCHEMA": turn.answer.text if isinstance(turn.answer, Prepared) else "",
+        "SCHEMA": "" if turn.answer is None or isinstance(turn.answer, str) else turn.answer.text,
         "PATTERN": _pattern(turn.answer) if isinstance(turn.answer, str) else "",
         "THINK_OPEN": _spelled(tags.think_open),
         "THINK_CLOSE": _spelled(tags.think_close),
