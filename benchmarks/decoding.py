@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from importlib import import_module
 from pathlib import Path
 
 import anyio
@@ -91,11 +92,12 @@ def start() -> tuple[EmbeddedModel, float, float]:
     """The model, seconds of the imports, seconds of the start proper."""
     ensure()
     began = time.perf_counter()
-    import outlines  # noqa: F401  # what the start needs anyway
-    import transformers
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401  # loaded on first touch
-
-    del transformers
+    for module in (
+        "transformers.models.llama.modeling_llama",
+        "hermes_agent.models.mask",
+        "hermes_agent.models.decoding",
+    ):
+        import_module(module)
     imports = time.perf_counter() - began
     began = time.perf_counter()
     model = EmbeddedModel()

@@ -423,6 +423,21 @@ async def test_cancelling_a_turn_stops_it_within_a_token(gated: tuple[LocalModel
 
 
 @both_loops
+async def test_cancelling_stops_between_two_blocks_of_a_long_prompt(gated: tuple[LocalModel, Gate]) -> None:
+    model, gate = gated
+    at = gate.passes
+    gate.open.clear()
+    gate.entered.clear()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(turn, model, UserMessage("word " * 2000))
+        await anyio.to_thread.run_sync(gate.entered.wait)
+        tasks.cancel_scope.cancel()
+        gate.open.set()
+    assert gate.passes == at + 1
+    assert (await turn(model, UserMessage("word " * 2000), max_tokens=1))[1].input_tokens > 2000
+
+
+@both_loops
 async def test_one_turn_is_written_at_a_time(gated: tuple[LocalModel, Gate]) -> None:
     model, gate = gated
     texts: dict[int, str] = {}
