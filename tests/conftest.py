@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -37,9 +36,3 @@ def llama3_folder() -> Path:
 def qwen3_template(qwen3_folder: Path) -> str:
     template: str = json.loads((qwen3_folder / "tokenizer_config.json").read_text())["chat_template"]
     return template
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Addresses in the names of parametrised tests differ from process to process, which parallel runs refuse.
-    for item in items:
-        item._nodeid = re.sub(r" at 0x[0-9a-f]+", "", item.nodeid)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naming import label
 
 from hermes_agent.errors import GrammarError
 from hermes_agent.formats.engine import compiled
@@ -81,7 +82,7 @@ KEYWORDS: list[tuple[dict[str, Any], list[str], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("schema", "good", "bad"), KEYWORDS, ids=str)
+@pytest.mark.parametrize(("schema", "good", "bad"), KEYWORDS, ids=label)
 def test_keywords_are_enforced_exactly(schema: Any, good: list[str], bad: list[str]) -> None:
     assert prepare(schema).warnings == ()
     problems = compile_schema(schema)
@@ -110,7 +111,7 @@ def test_keywords_are_enforced_exactly(schema: Any, good: list[str], bad: list[s
         ({"type": "string", "allOf": [{"pattern": "^a$"}, {"pattern": "^b$"}]}, ""),
         ({"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "without end"),
     ],
-    ids=str,
+    ids=label,
 )
 def test_a_schema_that_nothing_satisfies_is_an_error(schema: Any, why: str) -> None:
     with pytest.raises(GrammarError, match="nothing satisfies the schema") as caught:
@@ -119,7 +120,7 @@ def test_a_schema_that_nothing_satisfies_is_an_error(schema: Any, why: str) -> N
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("schema", [{"const": {1, 2}}, {"minimum": float("nan")}, {"const": b"x"}], ids=str)
+@pytest.mark.parametrize("schema", [{"const": {1, 2}}, {"minimum": float("nan")}, {"const": b"x"}], ids=label)
 def test_a_schema_that_is_not_json_is_an_error(schema: Any) -> None:
     with pytest.raises(GrammarError, match="not JSON"):
         prepare(schema)
@@ -139,7 +140,7 @@ def test_a_schema_that_is_not_json_is_an_error(schema: Any) -> None:
         ({"not": {"pattern": "x"}}, "not"),
         ({"oneOf": [{"pattern": "x"}, {"pattern": "y"}]}, "oneOf"),
     ],
-    ids=str,
+    ids=label,
 )
 def test_what_cannot_be_enforced_is_said(schema: Any, warning: str) -> None:
     assert any(warning in line for line in prepare(schema).warnings)
@@ -193,7 +194,7 @@ def test_bounds_hold_where_the_schema_says_nothing() -> None:
             '{"v": 1, "k": "two"}',
         ),
     ],
-    ids=str,
+    ids=label,
 )  # fmt: skip
 def test_values_are_written_in_the_order_of_the_schema(value: Any, schema: Any, ordered: str) -> None:
     assert dump_json(in_schema_order(value, schema)) == ordered

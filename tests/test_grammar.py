@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 from llguidance import LLMatcher, LLTokenizer, hf
+from naming import label
 from pydantic import BaseModel
 from transformers import PreTrainedTokenizerFast
 
@@ -67,7 +68,7 @@ TOOLS = (get_weather, now)
         ({"output": list[int], "reasoning": "on"}, [f"{THOUGHT}[1, 2]", f"{THOUGHT}{NOW}"], ["[1]", f"{THOUGHT}1"]),
         ({"output": Regex(r"\d{2}/[a-z]+\Z")}, ["12/ab", NOW], ["12/", "x12/ab", "12/ab "]),
     ],
-    ids=str,
+    ids=label,
 )
 def test_which_turns_are_allowed(settings: dict[str, Any], accepted: Sequence[str], refused: Sequence[str]) -> None:
     grammar = TurnGrammar(TOOLS, **settings)
@@ -132,7 +133,7 @@ def test_stops_end_thoughts_and_text() -> None:
         (((), JsonSchema({"enum": []})), GrammarError, "nothing satisfies the schema of the output"),
         (((), JsonSchema({"type": "integer", "minimum": 3, "maximum": 2})), GrammarError, "at least 3 and at most 2"),
     ],
-    ids=str,
+    ids=label,
 )
 def test_impossible_turns_are_errors_at_once(
     arguments: tuple[Any, ...], error: type[ConfigurationError], named: str
@@ -270,7 +271,7 @@ SETTINGS: list[dict[str, Any]] = [
 TEXTS = ["Hi <there>.", PARIS, f"Well:\n{NOW}\n{NOW}", f"{THOUGHT}{NOW}", f"{THOUGHT}true", "true"]
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("settings", SETTINGS, ids=label)
 def test_qwen3_writes_its_tags_as_one_token(qwen3: tuple[Any, LLTokenizer], settings: dict[str, Any]) -> None:
     tokenizer, engine = qwen3
     tags = Tags.of(tokenizer)
@@ -293,7 +294,7 @@ def test_qwen3_goes_on_with_a_call_behind_the_opening_token(
     assert matcher.compute_ff_bytes().startswith(b'\n{"name": "')
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("settings", SETTINGS, ids=label)
 def test_llama3_writes_its_tags_as_text(llama3: tuple[Any, LLTokenizer], settings: dict[str, Any]) -> None:
     tokenizer, engine = llama3
     tags = Tags.of(tokenizer)

@@ -12,6 +12,7 @@ import pytest
 import typing_extensions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naming import label
 from pydantic import AwareDatetime, BaseModel, Field, NaiveDatetime
 
 from hermes_agent.errors import OutputTypeError
@@ -235,7 +236,7 @@ def test_a_json_schema_means_what_it_says() -> None:
         (JsonSchema({}), {1}),
         (JsonSchema({}), {"a": b""}),
     ],
-    ids=str,
+    ids=label,
 )
 def test_what_is_not_json_is_not_dumped(spec: Any, value: object) -> None:
     with pytest.raises(OutputError):
@@ -312,7 +313,7 @@ REFUSED: list[tuple[Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spec", "why", "way_out"), REFUSED, ids=lambda case: repr(case)[:40])
+@pytest.mark.parametrize(("spec", "why", "way_out"), REFUSED, ids=lambda case: label(case)[:40])
 def test_what_cannot_be_an_output_says_why(spec: Any, why: str, way_out: str) -> None:
     with pytest.raises(OutputTypeError, match=why) as caught:
         Output.of(spec)

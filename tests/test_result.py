@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naming import label
 from pydantic import BaseModel
 
 from hermes_agent.result import ToolResultError, cut, result_text
@@ -73,7 +74,7 @@ SHOWN: list[tuple[object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "text"), SHOWN, ids=repr)
+@pytest.mark.parametrize(("value", "text"), SHOWN, ids=label)
 def test_text_of(value: object, text: str) -> None:
     assert result_text(value) == text
     result_text(value).encode()
@@ -87,7 +88,7 @@ def test_bytes_are_refused_with_the_way_out(value: object) -> None:
         result_text(value)
 
 
-@pytest.mark.parametrize("value", [object(), [object()], {"a": test_text_of}, lambda: 1, type], ids=repr)
+@pytest.mark.parametrize("value", [object(), [object()], {"a": test_text_of}, lambda: 1, type], ids=label)
 def test_what_has_no_json_form_is_refused_by_type(value: object) -> None:
     with pytest.raises(ToolResultError, match=r"'(object|function|type)' has no JSON form: return text"):
         result_text(value)

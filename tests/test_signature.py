@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypedDict
 
 import pytest
 import typing_extensions
+from naming import label
 from pydantic import BaseModel, Field
 
 from hermes_agent.context import RunContext
@@ -390,7 +391,7 @@ REFUSED: list[tuple[Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("bad", "why", "way_out"), REFUSED, ids=str)
+@pytest.mark.parametrize(("bad", "why", "way_out"), REFUSED, ids=label)
 def test_what_cannot_be_a_tool_says_why(bad: Any, why: str, way_out: str) -> None:
     with pytest.raises(ToolDefinitionError, match=why) as caught:
         Tool.of(bad)

@@ -224,7 +224,9 @@ def gives_awaitable(n: int) -> Awaitable[int]:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    "function", [on_loop, functools.partial(on_loop), Counter(), gives_awaitable, Counter().__call__], ids=["function", "partial", "object", "awaitable", "method"]
+    "function",
+    [on_loop, functools.partial(on_loop), Counter(), gives_awaitable, Counter().__call__],
+    ids=["function", "partial", "object", "awaitable", "method"],
 )
 async def test_async_functions_run_on_the_loop(function: Callable[..., object]) -> None:
     assert await Tool.of(function).call({"n": 1}) == threading.get_ident()
