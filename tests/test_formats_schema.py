@@ -11,8 +11,8 @@ from naming import label
 from hermes_agent.errors import GrammarError
 from hermes_agent.formats.engine import compiled
 from hermes_agent.formats.schema import Bounds, in_schema_order, prepare
-from hermes_agent.formats.shapes.formats import PATTERNS
-from hermes_agent.formats.shapes.writer import all_but
+from hermes_agent.formats.shapes.string_patterns import PATTERNS
+from hermes_agent.formats.shapes.to_schema import all_but
 from hermes_agent.formats.wire import dump_json
 from hermes_agent.json_schema import compile_schema
 from hermes_agent.string_formats import FORMATS

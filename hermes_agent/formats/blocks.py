@@ -14,14 +14,14 @@ from hermes_agent.formats.scan import split_array, within_depth
 from hermes_agent.messages import JsonValue, ToolCall
 from hermes_agent.turn import CallPart, Fault, FaultKind, Span
 
-__all__ = ["Block", "Reader", "quick_call", "read_block", "read_near", "recover"]
+__all__ = ["Block", "ReadingRules", "quick_call", "read_block", "read_near", "recover"]
 
 
 _CLOSE = re.compile(r"[ \t\r\n]*+</tool_call>")
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class ReadingRules:
     """What the reading of calls depends on.
 
     Attributes:
@@ -76,19 +76,19 @@ class Block:
         return self.raw[self.body_at - self.at : self.body.end_at - self.at].strip()
 
 
-def read_block(block: Block, reader: Reader) -> list[CallPart | Fault]:
+def read_block(block: Block, rules: ReadingRules) -> list[CallPart | Fault]:
     """The calls of a block, each followed by its fault if the tool is unknown, or what is wrong with it."""
     body = block.body
     parts: list[CallPart | Fault]
     if body.function:
-        parts = _function(block, reader)
+        parts = _function(block, rules)
     elif body.error:
         parts = [_fault("malformed", block, body.error)]
     elif body.end in ("eof", "cut") and (body.value_at is not None or not body.values):
-        parts = _truncated(block, reader)
+        parts = _truncated(block, rules)
     elif body.end == "eof" and block.cut_short:
         body.value_at = body.values.pop()[0]
-        parts = _truncated(block, reader)
+        parts = _truncated(block, rules)
     elif not body.values:
         parts = [_fault("malformed", block, "there is nothing between the tags")]
     else:
@@ -96,8 +96,8 @@ def read_block(block: Block, reader: Reader) -> list[CallPart | Fault]:
             body.used["missing_close"] = None
         elif body.end == "open":
             body.used["missing_closer_between"] = None
-        parts = _values(block, reader)
-    return _checked(parts, block, reader)
+        parts = _values(block, rules)
+    return _checked(parts, block, rules)
 
 
 def quick_call(text: str, begin: int) -> tuple[ToolCall, int] | None:
@@ -122,32 +122,32 @@ def quick_call(text: str, begin: int) -> tuple[ToolCall, int] | None:
     return ToolCall(name, cast("dict[str, Any]", arguments), "", raw), close.end()
 
 
-def recover(block: Block, reader: Reader, repair: str) -> list[CallPart]:
+def recover(block: Block, rules: ReadingRules, repair: str) -> list[CallPart]:
     """The calls of a block without an opening tag, if all of it is calls of known tools; else nothing."""
-    if repair not in reader.repairs or reader.names is None:
+    if repair not in rules.repairs or rules.names is None:
         return []
     block.body.used[repair] = None
     block.body.end = "close"
-    parts = read_block(block, reader)
-    calls = [part for part in parts if isinstance(part, CallPart) and part.call.name in reader.names]
+    parts = read_block(block, rules)
+    calls = [part for part in parts if isinstance(part, CallPart) and part.call.name in rules.names]
     return calls if len(calls) == len(parts) else []
 
 
-def read_near(raw: str, at: int, opening: str, reader: Reader) -> CallPart | Fault:
+def read_near(raw: str, at: int, opening: str, rules: ReadingRules) -> CallPart | Fault:
     """What is to be said of a call in some other format: ``raw``, which stands at ``at`` in the turn."""
     span = (at, at + len(raw))
-    if opening == "<function=" and "function_tag" in reader.repairs:
+    if opening == "<function=" and "function_tag" in rules.repairs:
         try:
-            return CallPart(read_function(raw, reader.schemas), span)
+            return CallPart(read_function(raw, rules.schemas), span)
         except UnreadableCallError as error:
             return Fault("malformed", span, raw, str(error), error.name)
     detail = f"{opening!r} is not how a call is written; write <tool_call>, a JSON object, </tool_call>"
     return Fault("unrecognised_tag", span, raw, detail)
 
 
-def _values(block: Block, reader: Reader) -> list[CallPart | Fault]:
+def _values(block: Block, rules: ReadingRules) -> list[CallPart | Fault]:
     body = block.body
-    if off := [name for name in body.used if name not in reader.repairs]:
+    if off := [name for name in body.used if name not in rules.repairs]:
         return [_fault("malformed", block, f"not one JSON object between the tags: {REPAIRS[off[0]]}")]
     used = tuple(name for name in REPAIRS if name in body.used)
     alone = len(body.values) == 1
@@ -160,9 +160,9 @@ def _values(block: Block, reader: Reader) -> list[CallPart | Fault]:
         )
         try:
             if value.text.startswith("["):
-                parts += _array(value, block, reader, used)
+                parts += _array(value, block, rules, used)
             else:
-                parts.append(CallPart(read_call(value.raw, reader.repairs, text=value.text, used=used), span))
+                parts.append(CallPart(read_call(value.raw, rules.repairs, text=value.text, used=used), span))
         except UnreadableCallError as error:
             parts.append(Fault("malformed", span, block.text(span), str(error), error.name))
     return parts
@@ -178,29 +178,29 @@ class _Value:
     text: str
 
 
-def _array(value: _Value, block: Block, reader: Reader, used: tuple[str, ...]) -> list[CallPart | Fault]:
+def _array(value: _Value, block: Block, rules: ReadingRules, used: tuple[str, ...]) -> list[CallPart | Fault]:
     """Read an array of calls."""
-    items, respelled = decode(value.text, reader.repairs)
+    items, respelled = decode(value.text, rules.repairs)
     spans = split_array(value.text)
-    if "call_array" not in reader.repairs or not items or len(items) != len(spans):
+    if "call_array" not in rules.repairs or not items or len(items) != len(spans):
         raise UnreadableCallError("there is an array between the tags, not one JSON object")
     parts: list[CallPart | Fault] = []
     for item, (start, end) in zip(items, spans, strict=True):
         span = (value.at + start, min(value.at + end, block.body.values[-1][1]))
         raw = block.text(span)
         try:
-            parts.append(CallPart(call_of(item, raw, reader.repairs, (*used, "call_array", *respelled)), span))
+            parts.append(CallPart(call_of(item, raw, rules.repairs, (*used, "call_array", *respelled)), span))
         except UnreadableCallError as error:
             parts.append(Fault("malformed", span, block.text(span), str(error), error.name))
     return parts
 
 
-def _truncated(block: Block, reader: Reader) -> list[CallPart | Fault]:
+def _truncated(block: Block, rules: ReadingRules) -> list[CallPart | Fault]:
     """The turn ended inside the block: what was complete before that counts, in its own right."""
     body = block.body
     parts: list[CallPart | Fault] = []
     if body.values:
-        parts = _values(block, reader)
+        parts = _values(block, rules)
         if isinstance(parts[0], Fault) and len(parts) == 1:
             return parts
         start = body.value_at or block.at
@@ -221,12 +221,12 @@ def _within(part: CallPart | Fault, block: Block, span: Span) -> CallPart | Faul
     return CallPart(ToolCall(call.name, call.arguments, raw=block.text(span), repairs=call.repairs), span)
 
 
-def _function(block: Block, reader: Reader) -> list[CallPart | Fault]:
+def _function(block: Block, rules: ReadingRules) -> list[CallPart | Fault]:
     if block.body.end == "eof" and "</function>" not in block.inside:
         return [_fault("truncated", block, "the turn ended inside this call")]
-    if "function_tag" in reader.repairs:
+    if "function_tag" in rules.repairs:
         try:
-            return [CallPart(read_function(block.inside, reader.schemas), block.span)]
+            return [CallPart(read_function(block.inside, rules.schemas), block.span)]
         except UnreadableCallError as error:
             return [_fault("malformed", block, str(error), error.name)]
     return [_fault("unrecognised_tag", block, "a call is a JSON object between <tool_call> and </tool_call>")]
@@ -236,12 +236,12 @@ def _fault(kind: FaultKind, block: Block, detail: str, name: str | None = None) 
     return Fault(kind, block.span, block.raw, detail, name or guess_name(block.inside))
 
 
-def _checked(parts: list[CallPart | Fault], block: Block, reader: Reader) -> list[CallPart | Fault]:
-    if reader.names is None or not any(isinstance(part, CallPart) for part in parts):
+def _checked(parts: list[CallPart | Fault], block: Block, rules: ReadingRules) -> list[CallPart | Fault]:
+    if rules.names is None or not any(isinstance(part, CallPart) for part in parts):
         return parts
     checked: list[CallPart | Fault] = []
     for part in parts:
         checked.append(part)
-        if isinstance(part, CallPart) and (fault := reader.unknown(part, block.text(part.span))):
+        if isinstance(part, CallPart) and (fault := rules.unknown(part, block.text(part.span))):
             checked.append(fault)
     return checked

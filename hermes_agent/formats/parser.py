@@ -31,12 +31,12 @@ from typing import Any, Literal
 
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.events import ParserEvent
-from hermes_agent.formats.blocks import Reader
+from hermes_agent.formats.blocks import ReadingRules
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.markup import ToolLike, markup, read_tools
-from hermes_agent.formats.reader import FinishReason, TurnReader
 from hermes_agent.formats.repair import DEFAULT_REPAIRS, repair_names
+from hermes_agent.formats.states import FinishReason, TurnReader
 from hermes_agent.formats.tags import DEFAULT_STOPS, THINK_CLOSE, THINK_OPEN
 from hermes_agent.output import Output
 from hermes_agent.turn import Turn
@@ -94,7 +94,7 @@ def _reader(
     if isinstance(dialect, str):
         dialect = named_dialect(dialect)
     names, schemas = read_tools(tools)
-    using = Reader(repair_names(repairs), names, schemas)
+    using = ReadingRules(repair_names(repairs), names, schemas)
     answer = Output.text() if output is None else Output.of(output)
     plain = answer.kind == "text"
     recover = plain and bool(names) and bool(using.repairs & {"orphan_close", "bare_json"})

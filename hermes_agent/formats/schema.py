@@ -17,9 +17,9 @@ from typing import Any, Final
 from hermes_agent.errors import GrammarError
 from hermes_agent.formats.engine import refusal
 from hermes_agent.formats.shapes.algebra import Algebra, TooComplexError
+from hermes_agent.formats.shapes.from_schema import read
 from hermes_agent.formats.shapes.nodes import Nothing, Shape, is_object
-from hermes_agent.formats.shapes.reader import read
-from hermes_agent.formats.shapes.writer import Bounds, keeps_numbers, write
+from hermes_agent.formats.shapes.to_schema import Bounds, keeps_numbers, write
 
 __all__ = ["Bounds", "Prepared", "in_schema_order", "prepare"]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from hermes_agent.formats.assembly import TurnBuilder
-from hermes_agent.formats.blocks import Block, Reader, quick_call, read_block, read_near, recover
+from hermes_agent.formats.blocks import Block, ReadingRules, quick_call, read_block, read_near, recover
 from hermes_agent.formats.body import CallBody
 from hermes_agent.formats.markup import Kind, Markup
 from hermes_agent.formats.pieces import Pieces, Thought
@@ -32,7 +32,7 @@ so that their number must be bounded; the scanner reads nothing twice."""
 class TurnReader(Pieces):
     """Reads one turn into its `TurnBuilder`; see `TurnParser` for what it does."""
 
-    def __init__(self, using: Reader, markup: Markup, *, typed: bool, use_intentions: bool) -> None:
+    def __init__(self, using: ReadingRules, markup: Markup, *, typed: bool, use_intentions: bool) -> None:
         super().__init__()
         self.builder = TurnBuilder()
         self._using = using

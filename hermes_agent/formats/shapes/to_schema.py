@@ -13,7 +13,6 @@ from typing import Any
 from hermes_agent.ecma import compile_pattern
 from hermes_agent.formats.engine import refusal
 from hermes_agent.formats.shapes.algebra import Algebra
-from hermes_agent.formats.shapes.formats import PATTERNS
 from hermes_agent.formats.shapes.nodes import (
     EVERY_TYPE,
     Anything,
@@ -33,6 +32,7 @@ from hermes_agent.formats.shapes.nodes import (
     object_,
     union,
 )
+from hermes_agent.formats.shapes.string_patterns import PATTERNS
 from hermes_agent.formats.wire import dump_json
 
 __all__ = ["Bounds", "keeps_numbers", "write"]
