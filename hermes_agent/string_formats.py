@@ -11,34 +11,54 @@ from collections.abc import Callable
 from ipaddress import AddressValueError, IPv6Address
 from types import MappingProxyType
 
-__all__ = ["FORMATS"]
+__all__ = ["DURATION", "FORMATS", "HOST", "IPV4", "JSON_POINTER", "LOCAL_PART", "UUID", "uri_patterns"]
+
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+HOST = rf"{_LABEL}(?:\.{_LABEL})*"
+"""RFC 1123, section 2.1, but for the length of the whole."""
+
+_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+IPV4 = rf"{_BYTE}(?:\.{_BYTE}){{3}}"
+UUID = "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+LOCAL_PART = rf'(?:{_ATOM}(?:\.{_ATOM})*|"(?:[ !#-\[\]-~]|\\[ -~])*")'
+"""RFC 5321, section 4.1.2: what stands before the ``@`` of an address."""
+
+_N = "[0-9]+"
+_CLOCK = f"(?:{_N}H(?:{_N}M(?:{_N}S)?)?|{_N}M(?:{_N}S)?|{_N}S)"
+_DAYS = f"(?:{_N}Y(?:{_N}M(?:{_N}D)?)?|{_N}M(?:{_N}D)?|{_N}D)"
+DURATION = f"P(?:{_DAYS}(?:T{_CLOCK})?|T{_CLOCK}|{_N}W)"
+"""RFC 3339, appendix A."""
+
+JSON_POINTER = "(?:/(?:[^~/]|~[01])*)*"
+"""RFC 6901."""
+
+
+def uri_patterns(ipv6: str) -> tuple[str, str]:
+    """Regular expressions for a URI and for a reference relative to one, RFC 3986.
+
+    Args:
+        ipv6: The pattern of an IPv6 address that names the host, without its brackets.
+    """
+    char = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
+    user = r"(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*"
+    later_address = r"v[0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+"
+    name = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*"
+    host = rf"(?:\[{ipv6}\]|\[{later_address}\]|{name})"
+    authority = rf"//(?:{user}@)?{host}(?::[0-9]*)?(?:/{char}*)*"
+    segments = rf"{char}+(?:/{char}*)*"
+    first = r"(?:[A-Za-z0-9._~!$&'()*+,;=@-]|%[0-9A-Fa-f]{2})+"  # a colon here would make it a scheme
+    tail = rf"(?:\?(?:{char}|[/?])*)?(?:#(?:{char}|[/?])*)?"
+    uri = rf"[A-Za-z][A-Za-z0-9+.-]*:(?:{authority}|/(?:{segments})?|{segments}|){tail}"
+    relative = rf"(?:{authority}|/(?:{segments})?|{first}(?:/{char}*)*|){tail}"
+    return uri, relative
+
 
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 _TIME = re.compile(r"([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]+)?(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))")
-_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")
-_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LOCAL = re.compile(rf'{_ATOM}(?:\.{_ATOM})*|"(?:[ !#-\[\]-~]|\\[ -~])*"')
-_D = "[0-9]+"
-_CLOCK = f"(?:{_D}H(?:{_D}M(?:{_D}S)?)?|{_D}M(?:{_D}S)?|{_D}S)"
-_DAYS = f"(?:{_D}Y(?:{_D}M(?:{_D}D)?)?|{_D}M(?:{_D}D)?|{_D}D)"
-_DURATION = re.compile(f"P(?:{_DAYS}(?:T{_CLOCK})?|T{_CLOCK}|{_D}W)")
-_PCHAR = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
-_USER = r"(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*"
-_NAME = (
-    r"(?:\[([0-9A-Fa-f:.]+)\]|\[v[0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+\]"
-    r"|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)"
-)
-_TAIL = rf"(?:\?(?:{_PCHAR}|[/?])*)?(?:#(?:{_PCHAR}|[/?])*)?"
-_AUTHORITY = rf"//(?:{_USER}@)?{_NAME}(?::[0-9]*)?(?:/{_PCHAR}*)*"
-_SEGMENTS = rf"{_PCHAR}+(?:/{_PCHAR}*)*"
-_URI = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*:(?:{_AUTHORITY}|/(?:{_SEGMENTS})?|{_SEGMENTS}|){_TAIL}")
-_FIRST = r"(?:[A-Za-z0-9._~!$&'()*+,;=@-]|%[0-9A-Fa-f]{2})+"  # a colon here would make it a scheme
-_RELATIVE = re.compile(rf"(?:{_AUTHORITY}|/(?:{_SEGMENTS})?|{_FIRST}(?:/{_PCHAR}*)*|){_TAIL}")
-_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
+_HOST, _IPV4, _LOCAL_PART = re.compile(HOST), re.compile(IPV4), re.compile(LOCAL_PART)
+_URI, _RELATIVE = map(re.compile, uri_patterns("([0-9A-Fa-f:.]+)"))
 
 
 def _is_date(text: str) -> bool:
@@ -87,7 +107,7 @@ def _is_ipv6(text: str) -> bool:
 def _is_email(text: str) -> bool:
     """RFC 5321, section 4.1.2, Mailbox."""
     local, at, domain = text.rpartition("@")
-    if not at or not _LOCAL.fullmatch(local):
+    if not at or not _LOCAL_PART.fullmatch(local):
         return False
     if domain.startswith("[") and domain.endswith("]"):
         inner = domain[1:-1]
@@ -109,8 +129,9 @@ def _has_good_host(match: re.Match[str] | None) -> bool:
     return match is not None and (match[1] is None or _is_ipv6(match[1]))
 
 
-def _matches(pattern: re.Pattern[str]) -> Callable[[str], bool]:
-    return lambda text: pattern.fullmatch(text) is not None
+def _matches(pattern: str) -> Callable[[str], bool]:
+    whole = re.compile(pattern).fullmatch
+    return lambda text: whole(text) is not None
 
 
 FORMATS: MappingProxyType[str, Callable[[str], bool]] = MappingProxyType(
@@ -118,14 +139,14 @@ FORMATS: MappingProxyType[str, Callable[[str], bool]] = MappingProxyType(
         "date": _is_date,
         "time": _is_time,
         "date-time": _is_date_time,
-        "duration": _matches(_DURATION),  # RFC 3339, appendix A
+        "duration": _matches(DURATION),
         "email": _is_email,
         "hostname": _is_host,
-        "ipv4": _matches(_IPV4),
+        "ipv4": _matches(IPV4),
         "ipv6": _is_ipv6,
-        "uuid": _matches(_UUID),
+        "uuid": _matches(UUID),
         "uri": _is_uri,
         "uri-reference": _is_uri_reference,
-        "json-pointer": _matches(_POINTER),  # RFC 6901
+        "json-pointer": _matches(JSON_POINTER),
     }
 )

@@ -1,14 +1,16 @@
 r"""String formats as regular expressions that the engine reads: no lookaround, no backreference.
 
-They are those of `hermes_agent.string_formats`, which checks values afterwards, but for two things: a leap second is
-written in UTC only, and that a host name has at most 253 characters is left to the check where it is part of an
-address.
+They allow what `hermes_agent.string_formats` allows, which checks values afterwards, but for two things: a leap second
+is written in UTC only, and that a host name has at most 253 characters is left to the check where it is part of an
+address. Only what the check does by arithmetic, dates, times and IPv6, is spelled out here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+
+from hermes_agent.string_formats import DURATION, HOST, IPV4, JSON_POINTER, LOCAL_PART, UUID, uri_patterns
 
 __all__ = ["PATTERNS"]
 
@@ -25,14 +27,8 @@ _TIME = (
     rf"|23:59:60{_FRACTION}(?:[Zz]|[+-]00:00))"
 )
 
-_D = "[0-9]+"
-_CLOCK = f"(?:{_D}H(?:{_D}M(?:{_D}S)?)?|{_D}M(?:{_D}S)?|{_D}S)"
-_DAYS = f"(?:{_D}Y(?:{_D}M(?:{_D}D)?)?|{_D}M(?:{_D}D)?|{_D}D)"
-
-_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_IPV4 = rf"{_BYTE}(?:\.{_BYTE}){{3}}"
 _H16 = "[0-9A-Fa-f]{1,4}"
-_LAST_32 = f"(?:{_H16}:{_H16}|{_IPV4})"
+_LAST_32 = f"(?:{_H16}:{_H16}|{IPV4})"
 
 
 def _ipv6() -> str:
@@ -50,23 +46,7 @@ def _ipv6() -> str:
 
 
 _IPV6 = _ipv6()
-_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_HOST = rf"{_LABEL}(?:\.{_LABEL})*"
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LOCAL = rf'(?:{_ATOM}(?:\.{_ATOM})*|"(?:[ !#-\[\]-~]|\\[ -~])*")'
-
-_PCHAR = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
-_USER = r"(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*"
-_NAME = (
-    rf"(?:\[{_IPV6}\]|\[v[0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+\]"
-    r"|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)"
-)
-_TAIL = rf"(?:\?(?:{_PCHAR}|[/?])*)?(?:#(?:{_PCHAR}|[/?])*)?"
-_AUTHORITY = rf"//(?:{_USER}@)?{_NAME}(?::[0-9]*)?(?:/{_PCHAR}*)*"
-_SEGMENTS = rf"{_PCHAR}+(?:/{_PCHAR}*)*"
-_FIRST = r"(?:[A-Za-z0-9._~!$&'()*+,;=@-]|%[0-9A-Fa-f]{2})+"
-_URI = rf"[A-Za-z][A-Za-z0-9+.-]*:(?:{_AUTHORITY}|/(?:{_SEGMENTS})?|{_SEGMENTS}|){_TAIL}"
-_RELATIVE = rf"(?:{_AUTHORITY}|/(?:{_SEGMENTS})?|{_FIRST}(?:/{_PCHAR}*)*|){_TAIL}"
+_URI, _RELATIVE = uri_patterns(_IPV6)
 
 PATTERNS: Mapping[str, str] = MappingProxyType(
     {
@@ -75,15 +55,15 @@ PATTERNS: Mapping[str, str] = MappingProxyType(
             "date": _DATE,
             "time": _TIME,
             "date-time": f"{_DATE}[Tt]{_TIME}",
-            "duration": f"P(?:{_DAYS}(?:T{_CLOCK})?|T{_CLOCK}|{_D}W)",
-            "email": rf"{_LOCAL}@(?:{_HOST}|\[{_IPV4}\]|\[IPv6:{_IPV6}\])",
-            "hostname": _HOST,
-            "ipv4": _IPV4,
+            "duration": DURATION,
+            "email": rf"{LOCAL_PART}@(?:{HOST}|\[{IPV4}\]|\[IPv6:{_IPV6}\])",
+            "hostname": HOST,
+            "ipv4": IPV4,
             "ipv6": _IPV6,
-            "uuid": "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}",
+            "uuid": UUID,
             "uri": _URI,
             "uri-reference": f"(?:{_URI}|{_RELATIVE})",
-            "json-pointer": "(?:/(?:[^~/]|~[01])*)*",
+            "json-pointer": JSON_POINTER,
         }.items()
     }
 )
