@@ -7,19 +7,18 @@ Everything that ``from_pretrained`` takes can be passed through: dtype, device_m
 """
 
 import sys
+from typing import Literal
 
+from hermes_agent import Agent, Sampling
 from hermes_agent.models.local import LocalModel
-
-from hermes_agent import Agent, Limits
-from hermes_agent.toolbox import clock
 
 
 def main(model_id: str) -> None:
-    """Ask the model for the time; its answer has to be made of a call and a text."""
-    model = LocalModel(model_id, dtype="auto", device_map="auto")
+    """Ask the model something; its answer has to be one of four words."""
+    model = LocalModel(model_id, dtype="bfloat16", device_map="auto")
     print(f"{model.name} speaks the dialect {model.dialect.name!r}")
-    agent = Agent(model, tools=[clock], tool_choice="required", limits=Limits(turn_tokens=256))
-    result = agent.run_sync("What time is it?")
+    agent = Agent(model, output=Literal["mercury", "venus", "earth", "mars"], sampling=Sampling(temperature=0.0))
+    result = agent.run_sync("Which planet do people live on?")
     print(result.output)
     print(f"guarantee: {result.guarantee}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -37,7 +38,9 @@ AnyOutputT = TypeVar("AnyOutputT")
 
 ToolLike = Tool | Callable[..., Any]
 Text = type[str] | Regex | re.Pattern[str]
-_STREAM_BUFFER = 64  # events a slow reader may lag behind before the model waits for it
+# Unbounded: were the run to wait for its reader, a reader that asks the same model something else would wait for
+# ever. What can pile up is bounded by the limits of the run.
+_STREAM_BUFFER = math.inf
 
 
 class Settings(TypedDict, total=False):
@@ -185,7 +188,13 @@ class Agent(Generic[DepsT, OutputT]):
     @property
     def model(self) -> Model:
         """The model that runs use; named models are looked up on first use."""
-        return resolve(self._model)
+        self._model = resolve(self._model)
+        return self._model
+
+    @property
+    def grammar(self) -> TurnGrammar:
+        """What the first turn of a run may be; its ``warnings`` say what only validation holds."""
+        return self._plan.grammar
 
     async def run(
         self, prompt: str, *, history: Sequence[Message] = (), deps: DepsT | None = None

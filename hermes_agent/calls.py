@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import anyio
@@ -42,6 +42,7 @@ class Outcome:
         error: What the tool raised, if it did.
         invalid: The call itself was wrong (tool, arguments, or the tool said `Retry`): it counts as a
             correction.
+        ran: The tool was run, whatever came of it.
     """
 
     call: ToolCall
@@ -49,6 +50,7 @@ class Outcome:
     seconds: float = 0.0
     error: Exception | None = None
     invalid: bool = False
+    ran: bool = False
 
 
 async def run_calls(
@@ -108,9 +110,13 @@ async def _validated(
             f"There was an error validating function call against function signature: {call.name}\n{error}\n"
             "Please call this function again with correct arguments.",
         )
+    except Retry as retry:
+        return _refused(call, str(retry))
+    except Exception as error:  # noqa: BLE001  # a validator is part of the tool: its errors are the tool's
+        return _failed(call, error, 0.0)
     if told is not None:
         await told(call)
-    return await _run(tool, call, arguments, limits, context_for)
+    return replace(await _run(tool, call, arguments, limits, context_for), ran=True)
 
 
 async def _run(
@@ -150,8 +156,11 @@ def refuse_behind_fault(call: ToolCall) -> Outcome:
     )
 
 
-def fault_feedback(fault: Fault) -> ToolMessage:
-    """What the model is told about something it wrote that could not be read."""
+def fault_feedback(fault: Fault, *, cut_off: bool = False) -> ToolMessage:
+    """What the model is told about something it wrote that could not be read, or that it could not finish."""
+    if cut_off and fault.kind == "truncated":
+        text = f"Your turn was cut off because it was too long: {fault.detail}\nPlease be shorter."
+        return ToolMessage(text, fault.name or "", is_error=True)
     text = (
         f"There was an error parsing function calls: {fault.detail}\n"
         "Please call the function again with correct syntax, one JSON object with name and arguments "

@@ -15,7 +15,7 @@ import anyio
 from typing_extensions import TypeVar
 
 from hermes_agent.calls import OnToolError, Outcome, fault_feedback, refuse_behind_fault, run_calls
-from hermes_agent.context import RunContext
+from hermes_agent.context import Retry, RunContext
 from hermes_agent.errors import (
     ConfigurationError,
     GuaranteeError,
@@ -51,6 +51,8 @@ __all__ = ["Emit", "Plan", "Run", "RunResult"]
 OutputT_co = TypeVar("OutputT_co", covariant=True, default=str)
 
 Emit = Callable[[Event], Awaitable[None]]
+
+_WEAKER: tuple[Guarantee, ...] = ("token", "server", "checked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,12 @@ class Run:
         self, plan: Plan, model: Model, prompt: str, *, history: Sequence[Message], deps: Any, emit: Emit | None
     ) -> None:
         self.plan, self.model, self.deps, self.emit = plan, model, deps, emit
+        for item in history:
+            if not isinstance(item, Message):
+                raise ConfigurationError(
+                    f"history holds {item!r}, which is not a message",
+                    hint="pass result.messages, a Conversation, or messages of hermes_agent.messages",
+                )
         self.messages = Conversation([*history, UserMessage(prompt)])
         # The opening is not part of the result: it belongs to the agent, and the next agent has its own.
         self._shown = Conversation([*_merged(plan.opening, history), UserMessage(prompt)])
@@ -135,8 +143,8 @@ class Run:
             with anyio.move_on_after(self.plan.limits.seconds):
                 return await self._loop()
         except HermesError as error:
-            if not error.messages:
-                error.messages = self.messages
+            error.messages = error.messages or self.messages
+            error.attempts = error.attempts or tuple(self._attempts)
             raise
         raise self._error(
             LimitExceededError, f"the run took more than seconds={self.plan.limits.seconds!r}", "raise the limit"
@@ -146,7 +154,7 @@ class Run:
         while True:
             turn, finish = await self._write_turn()
             if turn.tool_calls or turn.faults:
-                await self._answer(turn)
+                await self._answer(turn, finish)
             elif (done := self._accept(turn, finish)) is not None:
                 await self._tell(Final(done.output))
                 return done
@@ -159,11 +167,12 @@ class Run:
                 LimitExceededError, f"no answer after steps={limits.steps!r} model turns", "raise Limits(steps=…)"
             )
         await self._tell(StepStarted(step))
-        parser = TurnParser(tools=self.plan.tools, dialect=self.model.dialect, output=self.plan.output)
+        parser: TurnParser | None = None
         finish: FinishReason = "stop"
         used = Usage(steps=1)
         async with aclosing(self.model.generate(self._request())) as chunks:
             async for chunk in chunks:
+                parser = parser or self._parser()  # not before: the dialect may have to be loaded, as the model is now
                 events = parser.feed(chunk.text) if chunk.text else ()
                 if chunk.finish_reason is not None:
                     finish = chunk.finish_reason
@@ -171,13 +180,16 @@ class Run:
                 if self.emit is not None:
                     for event in events:
                         await self.emit(event)
-        turn, events = parser.close(finish)
+        turn, events = (parser or self._parser()).close(finish)
         for event in events:
             await self._tell(event)
         self._turns.append(turn)
         self._usage += used
         await self._tell(StepFinished(step, turn, used))
         return turn, finish
+
+    def _parser(self) -> TurnParser:
+        return TurnParser(tools=self.plan.tools, dialect=self.model.dialect, output=self.plan.output)
 
     def _request(self) -> Request:
         plan, limits = self.plan, self.plan.limits
@@ -202,7 +214,7 @@ class Run:
             max_tokens=max_tokens,
         )
 
-    async def _answer(self, turn: Turn) -> None:
+    async def _answer(self, turn: Turn, finish: FinishReason) -> None:
         """Run the calls of a turn, and answer each call and each fault in the order they stand."""
         at = len(self.messages)
         calls = [replace(call, id=f"call_{at}_{i}") for i, call in enumerate(turn.tool_calls)]
@@ -221,17 +233,17 @@ class Run:
         # What follows a call that could not be read may be the inside of its strings: other people's text.
         sound = _calls_before_faults(turn)
         outcomes = [*await self._run_calls(calls[:sound]), *map(refuse_behind_fault, calls[sound:])]
-        self._usage += Usage(tool_calls=sound)
+        self._usage += Usage(tool_calls=sum(outcome.ran for outcome in outcomes))
         answers = iter(outcomes)
         for part in turn.parts:
             if isinstance(part, CallPart):
                 self._append(next(answers).message)
             elif isinstance(part, Fault) and part.kind != "unknown_tool":
-                self._append(fault_feedback(part))
+                self._append(fault_feedback(part, cut_off=finish == "length"))
         self._answered_calls = self._answered_calls or any(not outcome.invalid for outcome in outcomes)
         self._raise_failures(outcomes)
         if broken or any(outcome.invalid for outcome in outcomes):
-            self._correct(InvalidTurnError, turn, "the model kept making calls that cannot be run")
+            self._correct(InvalidTurnError, turn, finish, "the model kept making calls that cannot be run")
         else:
             self._corrections = 0
 
@@ -274,18 +286,33 @@ class Run:
             )
         try:
             output = self.plan.output.validate(turn.text)
-        except OutputError as error:
+        except (OutputError, Retry) as error:
             self._append(AssistantMessage(turn.text, turn.reasoning))
-            self._append(ToolMessage(f"{error}\nPlease answer again.", is_error=True))
-            self._correct(InvalidOutputError, turn, f"the answer kept failing validation; last: {error}")
+            cut_off = "The answer was cut off because it was too long.\n" if finish == "length" else ""
+            self._append(ToolMessage(f"{cut_off}{error}\nPlease answer again.", is_error=True))
+            self._correct(InvalidOutputError, turn, finish, f"the answer kept failing validation; last: {error}")
             return None
+        except Exception as error:
+            raise self._error(
+                InvalidOutputError,
+                f"a validator of the output raised {error!r}",
+                "a validator says no with ValueError, or with Retry to tell the model what to do",
+                raw=turn.text,
+            ) from error
         self._append(AssistantMessage(turn.text, turn.reasoning))
         return RunResult(output, self.messages, self._usage, self._guarantee, tuple(self._turns))
 
-    def _correct(self, kind: type[RunError], turn: Turn, message: str) -> None:
+    def _correct(self, kind: type[RunError], turn: Turn, finish: FinishReason, message: str) -> None:
         self._attempts.append(turn.raw)
         self._corrections += 1
         if self._corrections > self.plan.limits.corrections:
+            if finish == "length":
+                raise self._error(
+                    LimitExceededError,
+                    f"the model's turns were cut off before their end (turn_tokens={self.plan.limits.turn_tokens!r})",
+                    "raise Limits(turn_tokens=…), or ask for less in one turn",
+                    raw=turn.raw,
+                )
             raise self._error(
                 kind,
                 f"{message} (corrections={self.plan.limits.corrections!r} were used up)",
@@ -300,7 +327,10 @@ class Run:
     def _check_guarantee(self) -> Guarantee:
         if self.plan.constrain == "off":
             return "checked"
-        guarantee = self.model.guarantee(self.plan.grammar)
+        guarantee = max(
+            (self.model.guarantee(grammar) for grammar in {self.plan.grammar, self.plan.later_grammar}),
+            key=_WEAKER.index,
+        )
         if guarantee == "checked" and self.plan.constrain == "strict":
             raise GuaranteeError(
                 f"constrain='strict', but model {self.model.name!r} cannot enforce a turn grammar",

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats import DIALECTS, dialect, parse, render
-from hermes_agent.formats.prompt import neutralise, render_segments, template_segments, template_switches
+from hermes_agent.formats.prompt import render_segments, template_segments, template_switches
+from hermes_agent.formats.segments import neutralise
 from hermes_agent.formats.template import jinja_template
 from hermes_agent.messages import (
     AssistantMessage,

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from hermes_agent import (
     Agent,
@@ -212,7 +212,7 @@ async def test_a_call_cut_off_is_never_run() -> None:
         ran.append(n)
 
     cut = '<tool_call>\n{"name": "act", "arguments": {"n": 1}}'
-    with pytest.raises(InvalidTurnError):
+    with pytest.raises(LimitExceededError, match="turn_tokens"):
         await Agent(ScriptedModel([cut] * 9, finish_reason="length"), tools=[act]).run("?")
     assert ran == []
 
@@ -410,21 +410,28 @@ async def test_a_model_that_cannot_write_raises_with_the_conversation() -> None:
 class EndlessModel(ScriptedModel):
     """Never stops writing; records that it was closed."""
 
+    def __init__(self) -> None:
+        super().__init__([])
+        self.writing = anyio.Event()
+
     closed = False
 
     async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
         try:
             while True:
                 yield Chunk("word ")
+                self.writing.set()
                 await anyio.lowlevel.checkpoint()
         finally:
             self.closed = True
 
 
 async def test_cancelling_a_run_closes_the_model() -> None:
-    model = EndlessModel([])
-    with anyio.move_on_after(0.05):
-        await Agent(model).run("?")
+    model = EndlessModel()
+    async with anyio.create_task_group() as group:
+        group.start_soon(Agent(model).run, "?")
+        await model.writing.wait()
+        group.cancel_scope.cancel()
     assert model.closed
 
 
@@ -434,26 +441,74 @@ async def test_a_schema_only_tool_cannot_be_run_here() -> None:
         await Agent(ScriptedModel([call("remote")]), tools=[remote]).run("?")
 
 
-async def test_one_turn_costs_the_same_at_any_length() -> None:
-    """Messages touched a turn are counted, not timed: the loop never walks the history."""
+async def test_one_turn_costs_the_same_at_any_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages touched are counted, not timed: once the run has begun, nobody walks a conversation."""
     touched = 0
+    walk, pick = Conversation.__iter__, Conversation.__getitem__
 
-    class Counting(Conversation):
-        def __iter__(self) -> Any:
-            nonlocal touched
-            touched += len(self)
-            return super().__iter__()
+    def counting_walk(self: Conversation) -> Any:
+        nonlocal touched
+        touched += len(self)
+        return walk(self)
+
+    def counting_pick(self: Conversation, index: Any) -> Any:
+        nonlocal touched
+        touched += 1
+        return pick(self, index)
 
     class Watching(ScriptedModel):
         async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
-            object.__setattr__(request, "messages", None)
+            if not self.requests:
+                monkeypatch.setattr(Conversation, "__iter__", counting_walk)
+                monkeypatch.setattr(Conversation, "__getitem__", counting_pick)
             async for chunk in super().generate(request):
                 yield chunk
 
-    history = Counting([UserMessage("q"), AssistantMessage("a")] * 500)
+    history = Conversation([UserMessage("q"), AssistantMessage("a")] * 500)
     turns: list[str | AssistantMessage] = [*[call("add", a=1, b=2)] * 100, "done"]
     await Agent(Watching(turns), tools=[add], limits=Limits(steps=None, tool_calls=None)).run("?", history=history)
-    assert touched <= 2 * len(history)  # copied at the start of the run, never again
+    assert touched == 0
+
+
+async def test_what_is_not_a_message_is_no_history() -> None:
+    with pytest.raises(ConfigurationError, match=r"'a'"):
+        await Agent(ScriptedModel(["x"])).run("?", history="abc")  # type: ignore[arg-type]  # on purpose
+
+
+async def test_turns_that_are_always_cut_off_end_with_the_limit_that_cut_them() -> None:
+    for turn in ("<think>\nwell", '{"city": "Os'):
+        model = ScriptedModel([turn] * 9, finish_reason="length")
+        with pytest.raises(LimitExceededError, match="turn_tokens=7"):
+            await Agent(model, output=Report, reasoning="auto", limits=Limits(turn_tokens=7)).run("?")
+        assert "cut off" in results(Conversation(model.requests[0].messages))[0].content
+
+
+async def test_retry_in_a_validator_teaches_the_model() -> None:
+    class Even(BaseModel):
+        n: int
+
+        @field_validator("n")
+        @classmethod
+        def even(cls, n: int) -> int:
+            if n == 13:
+                raise KeyError("bad luck")
+            if n % 2:
+                raise Retry("an even number, please")
+            return n
+
+    def take(x: Even) -> int:
+        return x.n
+
+    result = await Agent(ScriptedModel(['{"n": 1}', '{"n": 2}']), output=Even).run("?")
+    assert result.output.n == 2
+    assert "an even number, please" in results(result.messages)[0].content
+    turns = [call("take", x={"n": 1}), call("take", x={"n": 13}), call("take", x={"n": 2}), "ok"]
+    result_2 = await Agent(ScriptedModel(turns), tools=[take]).run("?")
+    told = [m.content for m in results(result_2.messages)]
+    assert told == ["an even number, please", "Error: KeyError: 'bad luck'", "2"]
+    assert result_2.usage.tool_calls == 1
+    with pytest.raises(InvalidOutputError, match="bad luck"):
+        await Agent(ScriptedModel(['{"n": 13}']), output=Even).run("?")
 
 
 def test_errors_are_one_tree() -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hermes_agent.formats.prompt import Segment
+from hermes_agent.formats.segments import Segment
 from hermes_agent.models.tokens import StopStrings, TextStream, encode_segments
 from tests.conftest import vocabulary
 

@@ -186,7 +186,7 @@ class Trace:
 
     def _count_step(self, event: StepFinished) -> None:
         calls = len(event.turn.tool_calls)
-        self.usage += event.usage + Usage(tool_calls=calls)
+        self.usage += event.usage
         self._side_by_side = calls > 1
         self._rejected = not calls and not event.turn.faults
 

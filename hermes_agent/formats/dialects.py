@@ -219,7 +219,7 @@ DIALECTS: dict[str, Dialect] = {
 """Every dialect by name."""
 
 
-def dialect(name: str | Dialect, **overrides: Any) -> Dialect:
+def dialect(name: str | Dialect, /, **overrides: Any) -> Dialect:
     """A dialect by name, with fields overridden.
 
     Args:

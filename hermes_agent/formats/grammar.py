@@ -78,6 +78,8 @@ class TurnGrammar:
         put("parallel", _checked_parallel(parallel))
         put("reasoning", Reasoning.of(reasoning).mode)
         put("_parts", self._read(bounds))
+        if self.output.kind == "regex" and not self.must_call:
+            compiled(self.lark())  # not every pattern of Python's is one of the engine's: say so now
         put("key", hashlib.sha256(repr(self._parts).encode()).hexdigest())
 
     @property

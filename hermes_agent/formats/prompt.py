@@ -13,12 +13,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, assert_never
+from secrets import token_hex
+from typing import Any, assert_never, cast
 
+from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
+from hermes_agent.formats.segments import Segment, neutralise
 from hermes_agent.formats.template import ApplyTemplate, jinja_template
 from hermes_agent.formats.wire import call_json, dump_json
 from hermes_agent.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
@@ -26,17 +27,7 @@ from hermes_agent.output import Output
 from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.tool import Tool
 
-__all__ = ["Segment", "neutralise", "render", "render_segments", "template_segments"]
-
-_BREAK = "\u200b"
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A piece of a prompt. Special tokens count as such only in a trusted one."""
-
-    text: str
-    trusted: bool = True
+__all__ = ["render", "render_segments", "template_segments"]
 
 
 def render(
@@ -104,9 +95,8 @@ def render_segments(
         )  # fmt: skip
     segments = [Segment(dialect.bos)] if dialect.bos else []
     instructions, first = _instructions(messages)
-    opened = _open(dialect, "system")
-    turns = _system_turns(instructions, dialect, tools, output, reasoning.mode)
-    segments.extend(Segment(opened + text + dialect.turn_close) for text in turns)
+    for turn in _system_turns(instructions, dialect, tools, output, reasoning.mode):
+        segments += [Segment(_open(dialect, "system")), *turn, Segment(dialect.turn_close)]
     segments.extend(_turns(messages, first, dialect, reasoning))
     if add_generation_prompt:
         segments.append(Segment(_open_assistant(dialect, reasoning.mode)))
@@ -122,6 +112,7 @@ def template_segments(
     tools: Sequence[Tool] = (),
     output: Output | None = None,
     reasoning: Reasoning = Reasoning(),
+    special: Iterable[str] = (),
 ) -> list[Segment]:
     """The prompt as a checkpoint's own chat template writes it, cut where other people's text stands.
 
@@ -133,14 +124,9 @@ def template_segments(
         tools: Tools to show.
         output: What the final answer must be.
         reasoning: Whether thinking is on, and which earlier thoughts are shown.
+        special: Further strings that must not arise from tool definitions, such as a tokenizer's added tokens.
     """
-    held: list[Segment] = []
-
-    def hold(text: str, *, trusted: bool = False) -> str:
-        # A private-use marker stands for the text, so that no template can read it, trim it or be fooled by it.
-        held.append(Segment(text, trusted))
-        return f"\ue000{len(held) - 1}\ue001"
-
+    held = _Held()
     native = "tools" in template
     instructions, first = _instructions(messages)
     turns = _system_turns(
@@ -148,14 +134,12 @@ def template_segments(
     )
     chat: list[dict[str, Any]] = []
     if turns:
-        chat.append({"role": "system", "content": hold("\n\n".join(turns), trusted=True)})
-    chat.extend(_chat_turns(messages, first, dialect, reasoning, hold))
-    shown = [json.loads(_tool_json(tool, dialect)) for tool in tools] if native else []
-    segments: list[Segment] = []
-    for index, piece in enumerate(re.split("\ue000(\\d+)\ue001", apply(chat, shown))):
-        if piece:
-            segments.append(held[int(piece)] if index % 2 else Segment(piece))
-    return segments
+        content = "\n\n".join("".join(map(held.put, turn)) for turn in turns)
+        chat.append({"role": "system", "content": content})
+    chat.extend(_chat_turns(messages, first, dialect, reasoning, held))
+    # Templates read tool definitions, keys and types, so these are shown to them as they are, less their tags.
+    shown = [json.loads(neutralise(_tool_json(tool), dialect, special)) for tool in tools] if native else []
+    return held.split(apply(chat, shown))
 
 
 def template_switches(reasoning: Reasoning) -> dict[str, Any]:
@@ -163,19 +147,6 @@ def template_switches(reasoning: Reasoning) -> dict[str, Any]:
     on = reasoning.mode == "on"
     # Qwen3 thinks unless told not to, and writes an empty thought into the prompt when told.
     return {"thinking": on, "enable_thinking": reasoning.mode != "off", "keep_cots": True}
-
-
-def neutralise(text: str, dialect: Dialect) -> str:
-    """Break every tag and special token in ``text`` with a zero-width space, so that it reads as text."""
-    return _markup(dialect).sub("<" + _BREAK, text) if "<" in text else text
-
-
-@lru_cache(maxsize=64)
-def _markup(dialect: Dialect) -> re.Pattern[str]:
-    own = {dialect.bos, *dialect.stops, dialect.think_open, dialect.think_close} - {""}
-    tails = "|".join(re.escape(token[1:]) for token in sorted(own) if token.startswith("<"))
-    tags = r"/?(?:tool_call|tool_response|tools|think|scratch_pad|schema|seed:[a-z_]+)>"
-    return re.compile(rf"<(?={tails}|\|[^|<>\s]{{1,40}}\|>|{tags})", re.IGNORECASE)
 
 
 def _open(dialect: Dialect, role: str) -> str:
@@ -201,22 +172,23 @@ def _system_turns(
     instructions: str,
     dialect: Dialect,
     tools: Sequence[Tool],
-    output: Output | None,
+    output: Output[Any] | None,
     mode: Mode,
     *,
     has_tools: bool | None = None,
     default: bool = True,
-) -> list[str]:
-    """The system turns, in order; usually one."""
+) -> list[list[Segment]]:
+    """The system turns, in order; usually one. Tool definitions and schemas in them are data."""
     has_tools = bool(tools) if has_tools is None else has_tools
-    shown = _tools_prompt(dialect, tools) if tools else ""
-    schema = ""
+    shown = _tools_prompt(dialect, tools) if tools else []
+    schema: list[Segment] = []
     if output is not None and output.schema is not None:
         prompt = dialect.json_after_tools_prompt if has_tools else dialect.json_prompt
-        schema = prompt.replace("{schema}", _neutral_json(output.schema, dialect))
+        schema = _filled(prompt, "{schema}", dump_json(output.schema))
     thinking = dialect.thinking_prompt if mode == "on" else ""
     # As in the published template: the deep-thinking text takes the place of the default, not of the user's own.
-    own = [thinking, instructions or (dialect.default_system if default and not thinking else "")]
+    told = instructions or (dialect.default_system if default and not thinking else "")
+    own = [[Segment(text)] if text else [] for text in (thinking, told)]
     if dialect.instructions == "own" and shown:
         turns = [_paragraphs(shown, schema), _paragraphs(*own)]
     elif dialect.instructions == "after":
@@ -226,28 +198,31 @@ def _system_turns(
     return [turn for turn in turns if turn]
 
 
-def _paragraphs(*texts: str) -> str:
-    return "\n\n".join(text for text in texts if text)
+def _paragraphs(*paragraphs: list[Segment]) -> list[Segment]:
+    joined: list[Segment] = []
+    for paragraph in paragraphs:
+        if paragraph:
+            joined += [Segment("\n\n"), *paragraph] if joined else paragraph
+    return joined
 
 
-def _tools_prompt(dialect: Dialect, tools: Sequence[Tool]) -> str:
+def _filled(prompt: str, place: str, data: str) -> list[Segment]:
+    """A prompt of ours with data in its place."""
+    before, _, after = prompt.partition(place)
+    return [Segment(before), Segment(data, trusted=False), Segment(after)]
+
+
+def _tools_prompt(dialect: Dialect, tools: Sequence[Tool]) -> list[Segment]:
     if not dialect.tools_prompt:
-        from hermes_agent.errors import ConfigurationError
-
         raise ConfigurationError(
             f"dialect {dialect.name!r} has no way to show tools", hint='choose another, such as dialect="chatml"'
         )
-    return dialect.tools_prompt.replace("{tools}", "\n".join(_tool_json(tool, dialect) for tool in tools))
+    return _filled(dialect.tools_prompt, "{tools}", "\n".join(map(_tool_json, tools)))
 
 
-def _tool_json(tool: Tool, dialect: Dialect) -> str:
+def _tool_json(tool: Tool) -> str:
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    return _neutral_json({"type": "function", "function": function}, dialect)
-
-
-def _neutral_json(value: Any, dialect: Dialect) -> str:
-    # Tool descriptions and schemas may come from other people's servers: break their tags for good.
-    return neutralise(dump_json(value), dialect)
+    return dump_json({"type": "function", "function": function})
 
 
 def _turns(messages: Sequence[Message], first: int, dialect: Dialect, reasoning: Reasoning) -> Iterator[Segment]:
@@ -335,33 +310,33 @@ def _chat_turns(
     first: int,
     dialect: Dialect,
     reasoning: Reasoning,
-    hold: Callable[..., str],
+    held: _Held,
 ) -> Iterator[dict[str, Any]]:
     thoughts_from = _thoughts_from(messages, dialect, reasoning)
     for index in range(first, len(messages)):
         match messages[index]:
             case SystemMessage(text):
-                yield {"role": "system", "content": hold(text, trusted=True)}
+                yield {"role": "system", "content": held.put(Segment(text))}
             case UserMessage(text):
-                yield {"role": "user", "content": hold(text)}
+                yield {"role": "user", "content": held.data(text)}
             case AssistantMessage() as message:
-                yield _chat_assistant(message, dialect, reasoning.mode, hold, keep=index >= thoughts_from)
+                yield _chat_assistant(message, dialect, reasoning.mode, held, keep=index >= thoughts_from)
             case ToolMessage() as message:
                 # The name is passed too: some templates wrap results in an envelope that needs it.
-                yield {"role": "tool", "name": message.name, "content": hold(message.content)}
+                yield {"role": "tool", "name": held.inner_json(message.name), "content": held.data(message.content)}
             case _ as never:
                 assert_never(never)
 
 
 def _chat_assistant(
-    message: AssistantMessage, dialect: Dialect, mode: Mode, hold: Callable[..., str], *, keep: bool
+    message: AssistantMessage, dialect: Dialect, mode: Mode, held: _Held, *, keep: bool
 ) -> dict[str, Any]:
     if message.raw:
-        return {"role": "assistant", "content": hold(message.raw)}
+        return {"role": "assistant", "content": held.data(message.raw)}
     thought = _thought(message, dialect, mode, keep=keep)
-    content = hold(message.text) if message.text else ""
+    content = held.data(message.text)
     if thought:
-        block = f"{dialect.think_open}\n{hold(thought)}\n{dialect.think_close}"
+        block = f"{dialect.think_open}\n{held.data(thought)}\n{dialect.think_close}"
         content = block + dialect.think_separator + content
     elif thought is not None:
         content = dialect.dropped_think + dialect.think_separator + content
@@ -370,8 +345,47 @@ def _chat_assistant(
         turn["tool_calls"] = [
             {
                 "type": "function",
-                "function": {"name": call.name, "arguments": json.loads(_neutral_json(call.arguments, dialect))},
+                "function": {"name": held.inner_json(call.name), "arguments": held.json(call.arguments)},
             }
             for call in message.tool_calls
         ]
     return turn
+
+
+class _Held:
+    """Texts that a template shall place, not read: it gets a marker for each, which no text can guess."""
+
+    def __init__(self) -> None:
+        self._nonce = token_hex(8)
+        self._segments: list[Segment] = []
+
+    def put(self, segment: Segment) -> str:
+        """The marker of a segment."""
+        self._segments.append(segment)
+        return f"held{self._nonce}n{len(self._segments) - 1}n"
+
+    def data(self, text: str) -> str:
+        """The marker of other people's text; nothing for nothing, which templates do ask about."""
+        return self.put(Segment(text, trusted=False)) if text else ""
+
+    def inner_json(self, text: str) -> str:
+        """The marker of a text that the template writes between the quotes of a JSON string."""
+        return self.data(dump_json(text)[1:-1])
+
+    def json(self, value: Any) -> Any:
+        """A JSON value with a marker for every string in it, keys too."""
+        if isinstance(value, str):
+            return self.inner_json(value)
+        if isinstance(value, dict):
+            members = cast("dict[str, Any]", value)
+            return {self.inner_json(key): self.json(member) for key, member in members.items()}
+        if isinstance(value, list | tuple):
+            return [self.json(item) for item in cast("Sequence[Any]", value)]
+        return value
+
+    def split(self, text: str) -> list[Segment]:
+        """What a template wrote, cut at the markers."""
+        pieces = re.split(f"held{self._nonce}n(\\d+)n", text)
+        return [
+            self._segments[int(piece)] if index % 2 else Segment(piece) for index, piece in enumerate(pieces) if piece
+        ]

