@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from random import Random
 from typing import Any
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
@@ -15,6 +16,7 @@ from hermes_agent.errors import GrammarError
 from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.formats.parser import parse
 from hermes_agent.formats.schema import in_schema_order
+from hermes_agent.formats.tags import FORBIDDEN_IN_TEXT, any_of
 from hermes_agent.formats.wire import dump_json, serialise_calls
 from hermes_agent.json_schema import compile_schema
 from hermes_agent.output import JsonSchema, Output
@@ -352,3 +354,54 @@ def test_valid_calls_are_accepted_and_read_back(case: Case, data: st.DataObject)
     turn = parse(text, tools=[tool])
     assert not turn.faults
     assert [call.arguments for call in turn.tool_calls] == values
+
+
+# Which letters are markup: the grammar of free text and the parser go by the same.
+
+_SWAPS = {"i": "\u0131", "s": "\u017f", "k": "\u212a", "I": "\u0130"}
+"""Letters that are other cases of ASCII letters in Unicode, or in some regular expressions, and not here."""
+
+
+@st.composite
+def tags(draw: st.DrawFn) -> str:
+    """A tag in some letter case, perhaps with letters that only look as if they belonged to it."""
+    tag = draw(st.sampled_from((*FORBIDDEN_IN_TEXT, "<|im_end|>", "<tool_call>", "</tool_call>", "<b>")))
+    spelled = "".join(draw(st.sampled_from((char, char.upper()))) for char in tag)
+    swapped = draw(st.sampled_from(["", *_SWAPS]))
+    return spelled.replace(swapped, _SWAPS[swapped]) if swapped else spelled
+
+
+pieces = tags() | st.sampled_from(("\n", " ", "word", ">", "<", "/", *_SWAPS.values()))
+pieced: st.SearchStrategy[str] = st.lists(pieces, min_size=1, max_size=6).map("".join)
+_THINKING = re.compile(any_of(["<think>", "</think>"]))
+_PLAIN = TurnGrammar()
+_THINKS = TurnGrammar(reasoning="on")
+
+
+@settings(law, max_examples=300)
+@given(pieced)
+@example("<th\u0131nk>")
+@example("<|IM_END|>")
+def test_free_text_is_what_the_parser_takes_for_text(text: str) -> None:
+    turn = parse(text)
+    plain = (turn.text, turn.reasoning, turn.faults, turn.repairs) == (text, None, (), ())
+    if _PLAIN.accepts(text):
+        assert plain
+    else:
+        # A thinking tag within a line is text to the parser; the grammar wants none at all.
+        assert not plain or not text.strip() or _THINKING.search(text)
+
+
+@settings(law, max_examples=300)
+@given(pieced)
+@example("<thin\u212a></th\u0131nk>")
+@example('\n<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call><tool_response>x')
+def test_a_thought_is_what_the_parser_takes_for_a_thought(thought: str) -> None:
+    text = f"<think>{thought}</think>\nb"
+    turn = parse(text)
+    whole = (turn.reasoning, turn.text, turn.faults, turn.repairs) == (thought.strip("\n"), "b", (), ())
+    if _THINKS.accepts(text):
+        assert whole
+    else:
+        # A made-up result within a line is a thought to the parser, if it does not stand right behind a call.
+        assert not whole or re.search("<tool_call>(?s:.*)<tool_response", thought)

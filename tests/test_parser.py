@@ -26,6 +26,12 @@ from tests.parsing import check, read, stream
 CALL = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
 TYPED = Output.of(JsonSchema({"type": "object"}))
 
+LOOKALIKES = (
+    "<th\u0131nk>", "</th\u0131nk>", "<thin\u212a>", "<tool_re\u017fponse>", "<funct\u0131on=f>", "<TH\u0130NK>",
+    "</\u017fcratch_pad>", "</thin\u212a>",
+)  # fmt: skip
+"""No tags, although in Unicode these letters are other cases of those in tags."""
+
 FRAGMENTS = [
     "<tool_call>", "</tool_call>", "<tool_call>\n", "\n</tool_call>", '{"name": "f", "arguments": {"a": 1}}',
     '{"name": "g", "arguments": {}}', '{"name": "nope", "arguments": {}}',
@@ -37,6 +43,7 @@ FRAGMENTS = [
     '{"a": [1, 2', '"arguments": {"content": "hello } world', '\\"', "é😀", "NaN", "<tool", '{"tz": "B",}',
     '{"type": "function", "function": {"name": "f", "arguments": "{\\"x\\": 1}"}}', "`<think>`", "\t", "\r\n", "</tool",
     '{"name": "f", "arguments": {"c": "l1\nl2"}}', '<tool_call id="1">', "<scratch_pad>", "</scratch_pad>",
+    "<THINK>", "</Think>", "</SCRATCH_PAD>", *LOOKALIKES, "\u0131", "\u017f", "\u212a", "\u0130",
 ]  # fmt: skip
 
 texts = st.lists(st.sampled_from(FRAGMENTS), max_size=14).map("".join)
@@ -113,6 +120,40 @@ def test_text_without_markup_is_kept_to_the_letter(text: str) -> None:
     turn = parse(text, tools=["a"])
     assert turn.text == text
     assert turn == Turn(turn.parts, raw=text)
+
+
+@pytest.mark.parametrize("text", LOOKALIKES)
+@pytest.mark.parametrize("name", [None, "hermes-3-scratch-pad"])
+def test_letters_beyond_ascii_make_no_tags(text: str, name: str | None) -> None:
+    assert read(text, tools=["f"], dialect=name).text == text
+    thought = f"<think>\n{text}\n</think>\nb"
+    assert (read(thought, dialect=name).reasoning, read(thought, dialect=name).text) == (text, "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("<THINK>\na\n</THINK>\nb", None),
+        ("<think>a</THINK>b", None),
+        ("<Think>a</thinK>b", "hermes-3-scratch-pad"),
+        ("<Scratch_Pad>a</SCRATCH_PAD>b", "hermes-3-scratch-pad"),
+    ],
+)
+def test_thinking_ends_as_it_begins_in_any_letter_case(text: str, name: str | None) -> None:
+    turn = read(text, dialect=name)
+    assert (turn.reasoning, turn.text, turn.faults, turn.repairs) == ("a", "b", (), ())
+
+
+def test_thinking_that_the_prompt_opened_ends_in_any_letter_case() -> None:
+    turn = read("a</Scratch_Pad>b", dialect="hermes-3-scratch-pad", reasoning_open=True)
+    assert (turn.reasoning, turn.text, turn.faults, turn.repairs) == ("a", "b", (), ())
+
+
+def test_thinking_tags_that_begin_with_a_letter() -> None:
+    spoken = dialect("hermes-3", think_open="Thought:", think_close="Done.")
+    for text in ("Thought: a Done.b", "thought: a DONE.b"):
+        turn = read(text, dialect=spoken)
+        assert (turn.reasoning, turn.text, turn.faults) == (" a ", "b", ())
 
 
 # Text and events

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -18,6 +18,7 @@ from hermes_agent.formats.tags import (
     THINK_OPEN,
     TOOL_CALL_CLOSE,
     TOOL_CALL_OPEN,
+    any_of,
 )
 from hermes_agent.formats.wire import dump_json
 from hermes_agent.reasoning import Mode
@@ -40,17 +41,16 @@ class Tags:
     Llama 3 for none.
 
     Attributes:
-        forbidden: Literals that neither free text nor thoughts may hold besides the tags, such as the stop
-            strings of the model.
-        thought_end: The closing tag of the thinking block as text, whatever ``think_close`` is.
+        stops: What ends the turn of the model; neither free text nor thoughts may hold it.
+        thinking: The tags of the thinking block as text, whatever ``think_open`` and ``think_close`` are.
     """
 
     call_open: Tag = TOOL_CALL_OPEN
     call_close: Tag = TOOL_CALL_CLOSE
     think_open: Tag = THINK_OPEN
     think_close: Tag = THINK_CLOSE
-    forbidden: tuple[str, ...] = DEFAULT_STOPS
-    thought_end: str = THINK_CLOSE
+    stops: tuple[str, ...] = DEFAULT_STOPS
+    thinking: tuple[str, str] = (THINK_OPEN, THINK_CLOSE)
 
     @classmethod
     def text(cls, dialect: Dialect | None = None) -> Tags:
@@ -62,8 +62,7 @@ class Tags:
         if dialect is None:
             return cls()
         opened, closed = dialect.think_open or THINK_OPEN, dialect.think_close or THINK_CLOSE
-        forbidden = dict.fromkeys((*dialect.stops, opened, closed))
-        return cls(think_open=opened, think_close=closed, forbidden=tuple(forbidden), thought_end=closed)
+        return cls(think_open=opened, think_close=closed, stops=tuple(dialect.stops), thinking=(opened, closed))
 
     @classmethod
     def of(cls, tokenizer: Any, dialect: Dialect | None = None) -> Tags:
@@ -110,12 +109,6 @@ def _spelled(tag: Tag) -> str:
     return f"<[{tag}]>" if isinstance(tag, int) else _quoted(tag)
 
 
-def _literals(texts: Iterable[str]) -> str:
-    """A regular expression for any of several texts, in any letter case."""
-    escaped = (re.sub(r"([][\\.*+?(){}|^$/])", r"\\\1", text).replace("\n", r"\n") for text in dict.fromkeys(texts))
-    return f"(?i:{'|'.join(escaped)})"
-
-
 def _form(tag: Tag) -> str:
     return "token" if isinstance(tag, int) else "text"
 
@@ -145,8 +138,8 @@ def compose(turn: Parts, tags: Tags) -> str:
     values = {
         "THINK": {"on": "think", "auto": "think?", "off": ""}[turn.reasoning],
         "TURN": " | ".join(turns),
-        "FORBIDDEN": _literals((*FORBIDDEN_IN_TEXT, *tags.forbidden)),
-        "THOUGHT_END": _literals((tags.thought_end, *tags.forbidden)),
+        "FORBIDDEN": any_of((*FORBIDDEN_IN_TEXT, *tags.thinking), tags.stops),
+        "THOUGHT_END": any_of([tags.thinking[1]], tags.stops),
         "GAP": "" if turn.reasoning == "off" else "GAP?",
         "MORE": "*" if turn.most_calls is None else f"{{0,{turn.most_calls - 1}}}",
         "CALLS": " | ".join(starmap(_call, turn.calls)),

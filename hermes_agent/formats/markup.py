@@ -10,7 +10,15 @@ from typing import Literal, Protocol, cast
 
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats.body import BlockEnds
-from hermes_agent.formats.tags import NEAR_MISSES, THINK_CLOSE, THINK_OPEN, TOOL_CALL_CLOSE, TOOL_CALL_OPEN
+from hermes_agent.formats.tags import (
+    NEAR_MISSES,
+    THINK_CLOSE,
+    THINK_OPEN,
+    TOOL_CALL_CLOSE,
+    TOOL_CALL_OPEN,
+    any_of,
+    fold,
+)
 from hermes_agent.messages import JsonValue
 
 __all__ = ["Kind", "Markup", "NamedTool", "ToolLike", "markup", "read_tools"]
@@ -40,8 +48,8 @@ class Markup:
 
     Attributes:
         pattern: Finds the next thing in text that may be markup.
-        kinds: What a literal is, by its lower-case spelling.
-        thinks: Closing tag by opening tag of thinking blocks.
+        kinds: What a literal is, by its folded spelling.
+        thinks: Closing tag by opening tag of thinking blocks, both folded.
         thoughts: Finds the next thing in a thinking block, by its closing tag.
         ends: What ends a block of calls.
         near: Finds the end of a call in some other format, by how it began.
@@ -63,7 +71,7 @@ class Markup:
         end = len(text)
         start = max(pos, end - self._longest + 1)
         for found in self._firsts.finditer(text, start):
-            if text[found.start() :].lower() in self._prefixes:
+            if fold(text[found.start() :]) in self._prefixes:
                 end = found.start()
                 break
         begun = _OBJECT_BEGINS.search(text, max(pos, len(text) - 32)) if self._objects else None
@@ -73,7 +81,7 @@ class Markup:
 @lru_cache(maxsize=64)
 def markup(stops: tuple[str, ...], think: tuple[str, str], objects: bool) -> Markup:
     """The patterns for these stops and thinking tags; ``objects`` finds bare objects too."""
-    thinks = {THINK_OPEN: THINK_CLOSE, think[0]: think[1]}
+    thinks = {THINK_OPEN: THINK_CLOSE, fold(think[0]): fold(think[1])}
     kinds: dict[str, Kind] = {
         **_all(NEAR_MISSES, "near"),
         "<tool_call": "call",
@@ -82,25 +90,24 @@ def markup(stops: tuple[str, ...], think: tuple[str, str], objects: bool) -> Mar
         **_all(thinks, "think"),
         **_all(thinks.values(), "unthink"),
     }
-    branches = [_branch(literal) for literal in sorted(kinds, key=len, reverse=True)]
-    branches += [re.escape(literal) for literal in stops] + [_OBJECT] * objects
+    pattern = any_of(kinds, stops) + f"|{_OBJECT}" * objects
     kinds.update(_all(stops, "stop"))
     ends = BlockEnds.of(stops)
     return Markup(
-        pattern=re.compile("|".join(branches)),
+        pattern=re.compile(pattern),
         kinds=kinds,
-        thinks={opening.lower(): closing for opening, closing in thinks.items()},
+        thinks=thinks,
         thoughts={
-            closing: re.compile(_alternatives((closing, TOOL_CALL_OPEN, TOOL_CALL_CLOSE, "<tool_response", *stops)))
+            closing: re.compile(any_of([closing], (TOOL_CALL_OPEN, TOOL_CALL_CLOSE, "<tool_response", *stops)))
             for closing in thinks.values()
         },
         ends=ends,
         near={
-            opening: re.compile(rf"(?i:{re.escape(closing)}s?\s{{0,4}}[>\]])|(?={ends.pattern.pattern})")
+            opening: re.compile(rf"{any_of([closing])}[sS]?\s{{0,4}}[>\]]|(?={ends.pattern.pattern})")
             for opening, closing in NEAR_MISSES.items()
         }
         | {"</tool_call": re.compile(r">|(?=[<\s])")},
-        _firsts=re.compile(f"[{re.escape(''.join({literal[0] for literal in kinds}))}]", re.IGNORECASE),
+        _firsts=re.compile(any_of({literal[0] for literal in kinds})),
         _prefixes=frozenset(
             literal[:n] for literal in (*kinds, TOOL_CALL_OPEN, TOOL_CALL_CLOSE) for n in range(1, len(literal))
         ),
@@ -110,16 +117,7 @@ def markup(stops: tuple[str, ...], think: tuple[str, str], objects: bool) -> Mar
 
 
 def _all(literals: Iterable[str], kind: Kind) -> dict[str, Kind]:
-    return {literal.lower(): kind for literal in literals}
-
-
-def _branch(literal: str) -> str:
-    """A literal in any letter case. Its first character stands alone: searching for that is what makes it fast."""
-    return f"{re.escape(literal[0])}(?i:{re.escape(literal[1:])})"
-
-
-def _alternatives(literals: Iterable[str]) -> str:
-    return "|".join(re.escape(literal) for literal in sorted(literals, key=len, reverse=True))
+    return {fold(literal): kind for literal in literals}
 
 
 def read_tools(

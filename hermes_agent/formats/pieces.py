@@ -62,7 +62,7 @@ class Thought:
     """A thinking block under way.
 
     Attributes:
-        closing: The tag that will end it.
+        closing: The tag that will end it, folded.
         end: How far in the turn it is read.
         calls_at: Where in the turn the first call in it begins.
         held_at: Where the first call begins that stands at the beginning of a line: from there on the text is

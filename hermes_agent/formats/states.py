@@ -13,7 +13,7 @@ from hermes_agent.formats.body import CallBody
 from hermes_agent.formats.markup import Kind, Markup
 from hermes_agent.formats.pieces import Pieces, Thought
 from hermes_agent.formats.scan import ValueScanner
-from hermes_agent.formats.tags import TOOL_CALL_CLOSE, TOOL_CALL_OPEN
+from hermes_agent.formats.tags import TOOL_CALL_CLOSE, TOOL_CALL_OPEN, fold
 from hermes_agent.turn import CallPart, Fault, Part, TextPart
 
 __all__ = ["FinishReason", "TurnReader"]
@@ -109,7 +109,7 @@ class TurnReader(Pieces):
 
     def _kind(self, match: re.Match[str]) -> Kind | None:
         """What was found; ``None`` for what is text where it stands."""
-        literal = match[0].lower()
+        literal = fold(match[0])
         kind = "object" if literal[0] == "{" and literal not in self._markup.kinds else self._markup.kinds[literal]
         if kind in ("think", "unthink"):
             return kind if self._thinks and self._line_initial(match.start()) else None
@@ -144,7 +144,7 @@ class TurnReader(Pieces):
             self._cut("stop_string")
         elif kind == "think":
             self._pos = end
-            self.open_thought(self._markup.thinks[match[0].lower()])
+            self.open_thought(self._markup.thinks[fold(match[0])])
         elif kind == "unthink":
             self._unthink(end)
         elif kind == "response":
@@ -166,7 +166,7 @@ class TurnReader(Pieces):
 
     def _begin_other(self, start: int, end: int) -> bool:
         """Markup of some other format stands at ``_buf[start:end]``."""
-        self._near = self._buf[start:end].lower()
+        self._near = fold(self._buf[start:end])
         self.builder.mark()
         self._keep(start)
         self._pos = end
@@ -308,10 +308,10 @@ class TurnReader(Pieces):
     # Thinking
 
     def open_thought(self, closing: str) -> None:
-        """A thinking block begins, which ``closing`` will end."""
+        """A thinking block begins, which ``closing`` will end, in any letter case."""
         self.builder.mark()
         self.builder.open_thought()
-        self._thought = Thought(closing)
+        self._thought = Thought(fold(closing))
         self._state = self._think
 
     def _think(self) -> bool:
@@ -321,7 +321,7 @@ class TurnReader(Pieces):
         search = self._markup.thoughts[thought.closing].search
         while match := search(buf, at):
             literal, start = match[0], match.start()
-            if literal == thought.closing:
+            if fold(literal) == thought.closing:
                 self._ponder(thought, start)
                 self._pos = match.end()
                 self._close_thought(thought)
