@@ -14,7 +14,6 @@ from hermes_agent.formats.parser import parse
 from hermes_agent.formats.repair import (
     ALL_REPAIRS,
     DEFAULT_REPAIRS,
-    REPAIRS,
     UnreadableCallError,
     decode,
     guess_name,
@@ -45,13 +44,17 @@ TRIGGERS = {
 }
 
 
-@pytest.mark.parametrize("name", REPAIRS)
+@pytest.mark.parametrize("name", TRIGGERS)
 def test_each_repair_is_recorded_and_can_be_switched_off(name: str) -> None:
     turn = parse(TRIGGERS[name], tools=["f"], repairs=ALL_REPAIRS)
     assert turn.tool_calls[0].repairs == (name,)
     turn = parse(TRIGGERS[name], tools=["f"], repairs=ALL_REPAIRS - {name})
     assert turn.tool_calls == ()
     assert turn.faults or name == "bare_json"
+
+
+def test_every_repair_of_a_text_is_tested() -> None:
+    assert set(TRIGGERS) | {"repeated_delta"} == ALL_REPAIRS  # that one is for deltas, see below
 
 
 def test_the_defaults() -> None:

@@ -6,6 +6,8 @@ What it holds to:
   turn out to be markup is kept until that is known.
 - Tags are markup wherever they stand outside of JSON, in code fences too; inside the JSON of a call, or of a
   typed answer, they are ordinary characters. JSON in prose is never a call.
+- The letters A to Z of a tag count in either case. Thinking tags work so; other tags not spelled in lower case
+  are faults, like any other markup that looks like a call.
 - A call ends where its JSON ends. What cannot be read is a fault with its span, never nothing, and never a
   call made up from what was left. A fault spoils its own block only.
 - A thinking block opens with its tag at the beginning of a line (with blanks at most before it) or behind

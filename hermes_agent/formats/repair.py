@@ -39,6 +39,7 @@ REPAIRS: dict[str, str] = {
     "orphan_close": "an object naming a known tool, closed by </tool_call>, never opened",
     "bare_json": "the whole turn is objects naming known tools, without tags",
     "function_tag": "<function=NAME><parameter=KEY>value</parameter></function>",
+    "repeated_delta": "a server's stream of calls says a name, or the arguments, twice over",
 }
 """What each repair accepts, by its name."""
 
@@ -270,7 +271,7 @@ def call_of(value: object, raw: str, repairs: Collection[str], used: tuple[str, 
         return ToolCall(name, {}, raw=raw, repairs=tuple(applied))
     if spelling := _ARGUMENT_KEYS[given[0]]:
         _apply(spelling, repairs, applied, f'the arguments are under {given[0]!r}, not under "arguments"', name)
-    arguments = _arguments(fields[given[0]], repairs, applied, name)
+    arguments = arguments_of(fields[given[0]], repairs, applied, name)
     return ToolCall(name, arguments, raw=raw, repairs=tuple(applied))
 
 
@@ -289,7 +290,12 @@ def _unwrap(value: dict[str, Any], repairs: Collection[str], applied: list[str])
     return {key: item for key, item in value.items() if key not in extra}
 
 
-def _arguments(value: object, repairs: Collection[str], applied: list[str], name: str) -> dict[str, Any]:
+def arguments_of(value: object, repairs: Collection[str], applied: list[str], name: str) -> dict[str, Any]:
+    """The arguments that a decoded value stands for; repairs that this took are added to ``applied``.
+
+    Raises:
+        UnreadableCallError: It is no object, nor what a repair that may be used makes one of.
+    """
     if isinstance(value, dict):
         return cast("dict[str, Any]", value)
     if value is None or (isinstance(value, str) and not value.strip()):
