@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Generic, TypedDict, get_args, overload
 
 import anyio
+from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from typing_extensions import TypeForm, TypeVar, Unpack
 
@@ -249,7 +250,12 @@ class Agent(Generic[DepsT, OutputT]):
         """
         run = Run(self._plan, self.model, prompt, history=history, deps=deps, emit=None)  # may refuse to run
         send, receive = anyio.create_memory_object_stream[Event](_STREAM_BUFFER)
-        run.emit = send.send
+
+        async def emit(event: Event) -> None:
+            await checkpoint()  # let the reader run: a model may write without ever waiting for anything
+            send.send_nowait(event)
+
+        run.emit = emit
         stream: RunStream[OutputT] = RunStream(receive)
         broke: Exception | None = None
         async with anyio.create_task_group() as group:

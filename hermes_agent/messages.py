@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast, overload
 
 from hermes_agent.errors import ConfigurationError
 
@@ -205,10 +205,10 @@ class Conversation(Sequence[Message]):
         from pydantic import ValidationError
 
         try:
-            data: dict[str, Any] = json.loads(text)
-            if not isinstance(data, dict) or data.get("version") != _VERSION:  # pyright: ignore[reportUnnecessaryIsInstance]  # read from outside
+            data: Any = json.loads(text)
+            if not isinstance(data, dict) or cast("dict[str, Any]", data).get("version") != _VERSION:
                 raise ValueError(f"expected an object with version {_VERSION}")
-            return cls(_adapter().validate_python(data.get("messages")))
+            return cls(_adapter().validate_python(cast("dict[str, Any]", data).get("messages")))
         except (ValueError, ValidationError, RecursionError) as error:
             raise ConfigurationError(
                 f"not a saved conversation: {error}",

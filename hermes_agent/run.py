@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
 import anyio
 from typing_extensions import TypeVar
@@ -116,7 +116,7 @@ class Run:
         self, plan: Plan, model: Model, prompt: str, *, history: Sequence[Message], deps: Any, emit: Emit | None
     ) -> None:
         self.plan, self.model, self.deps, self.emit = plan, model, deps, emit
-        for item in history:
+        for item in cast("Sequence[object]", history):
             if not isinstance(item, Message):
                 raise ConfigurationError(
                     f"history holds {item!r}, which is not a message",
@@ -327,7 +327,7 @@ class Run:
     def _check_guarantee(self) -> Guarantee:
         if self.plan.constrain == "off":
             return "checked"
-        guarantee = max(
+        guarantee: Guarantee = max(
             (self.model.guarantee(grammar) for grammar in {self.plan.grammar, self.plan.later_grammar}),
             key=_WEAKER.index,
         )

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naming import label
 
 from hermes_agent.errors import GrammarError
 from hermes_agent.formats.engine import compiled
@@ -16,6 +15,7 @@ from hermes_agent.formats.shapes.to_schema import all_but
 from hermes_agent.formats.wire import dump_json
 from hermes_agent.json_schema import compile_schema
 from hermes_agent.string_formats import FORMATS
+from tests.naming import label
 
 DRAFT = "http://json-schema.org/draft"
 TWO = {"properties": {"v": {}, "k": {"const": "two"}}}

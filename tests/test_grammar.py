@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import pytest
 from llguidance import LLMatcher, LLTokenizer, hf
-from naming import label
 from pydantic import BaseModel
 from transformers import PreTrainedTokenizerFast
 
@@ -20,6 +19,7 @@ from hermes_agent.formats.tags import FORBIDDEN_IN_TEXT
 from hermes_agent.formats.wire import serialise_calls
 from hermes_agent.output import JsonSchema, Regex
 from hermes_agent.tool import Tool
+from tests.naming import label
 
 
 def get_weather(city: str, unit: Literal["celsius", "fahrenheit"] = "celsius") -> str:

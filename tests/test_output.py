@@ -12,12 +12,12 @@ import pytest
 import typing_extensions
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naming import label
 from pydantic import AwareDatetime, BaseModel, Field, NaiveDatetime
 
 from hermes_agent.errors import OutputTypeError
 from hermes_agent.json_schema import compile_schema
 from hermes_agent.output import JsonSchema, Output, OutputError, Regex, strict_json
+from tests.naming import label
 
 
 class Unit(enum.Enum):

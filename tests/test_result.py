@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naming import label
 from pydantic import BaseModel
 
 from hermes_agent.result import ToolResultError, cut, result_text
+from tests.naming import label
 
 
 class Colour(enum.Enum):

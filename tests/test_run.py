@@ -444,14 +444,15 @@ async def test_a_schema_only_tool_cannot_be_run_here() -> None:
 async def test_one_turn_costs_the_same_at_any_length(monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages touched are counted, not timed: once the run has begun, nobody walks a conversation."""
     touched = 0
-    walk, pick = Conversation.__iter__, Conversation.__getitem__
+    walk: Any = Conversation.__iter__
+    pick: Any = Conversation.__getitem__
 
     def counting_walk(self: Conversation) -> Any:
         nonlocal touched
         touched += len(self)
         return walk(self)
 
-    def counting_pick(self: Conversation, index: Any) -> Any:
+    def counting_pick(self: Conversation, index: int) -> Any:
         nonlocal touched
         touched += 1
         return pick(self, index)
@@ -502,7 +503,12 @@ async def test_retry_in_a_validator_teaches_the_model() -> None:
     result = await Agent(ScriptedModel(['{"n": 1}', '{"n": 2}']), output=Even).run("?")
     assert result.output.n == 2
     assert "an even number, please" in results(result.messages)[0].content
-    turns = [call("take", x={"n": 1}), call("take", x={"n": 13}), call("take", x={"n": 2}), "ok"]
+    turns: list[str | AssistantMessage] = [
+        call("take", x={"n": 1}),
+        call("take", x={"n": 13}),
+        call("take", x={"n": 2}),
+        "ok",
+    ]
     result_2 = await Agent(ScriptedModel(turns), tools=[take]).run("?")
     told = [m.content for m in results(result_2.messages)]
     assert told == ["an even number, please", "Error: KeyError: 'bad luck'", "2"]

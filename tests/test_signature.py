@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypedDict
 
 import pytest
 import typing_extensions
-from naming import label
 from pydantic import BaseModel, Field
 
 from hermes_agent.context import RunContext
 from hermes_agent.errors import ToolDefinitionError
 from hermes_agent.tool import Tool, tool
+from tests.naming import label
 
 if TYPE_CHECKING:
     from somewhere import Database  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]  # not at run time

@@ -136,7 +136,7 @@ class Trace:
             case StepFinished():
                 self._count_step(event)
             case ToolStarted():
-                pass  # said when the call was read
+                self.usage += Usage(tool_calls=1)  # the call itself was shown when it was read
             case ToolFinished():
                 self._show_result(event)
             case Final(output):
