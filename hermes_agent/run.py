@@ -52,8 +52,6 @@ OutputT_co = TypeVar("OutputT_co", covariant=True, default=str)
 
 Emit = Callable[[Event], Awaitable[None]]
 
-_WEAKER: tuple[Guarantee, ...] = ("token", "server", "checked")
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -327,10 +325,8 @@ class Run:
     def _check_guarantee(self) -> Guarantee:
         if self.plan.constrain == "off":
             return "checked"
-        guarantee: Guarantee = max(
-            (self.model.guarantee(grammar) for grammar in {self.plan.grammar, self.plan.later_grammar}),
-            key=_WEAKER.index,
-        )
+        claims = {self.model.guarantee(grammar) for grammar in (self.plan.grammar, self.plan.later_grammar)}
+        guarantee: Guarantee = "checked" if "checked" in claims else "server" if "server" in claims else "token"
         if guarantee == "checked" and self.plan.constrain == "strict":
             raise GuaranteeError(
                 f"constrain='strict', but model {self.model.name!r} cannot enforce a turn grammar",
