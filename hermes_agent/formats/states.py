@@ -95,22 +95,21 @@ class TurnReader(Pieces):
         if self._final and hold < len(buf):
             tag = buf[hold:]
             if self._reason == "length" and TOOL_CALL_OPEN.startswith(tag) and len(tag) > len("<tool"):
-                return self._break_off(hold)
-            self._say(len(buf))
+                self._break_off(hold)
+            else:
+                self._say(len(buf))
         return False
 
-    def _break_off(self, start: int) -> bool:
+    def _break_off(self, start: int) -> None:
         """The turn ends inside an opening tag."""
         self.builder.mark()
         span = (self._base + start, self._base + len(self._buf))
         self.builder.fault(Fault("truncated", span, self._buf[start:], "the turn ended inside this call"))
         self._pos = len(self._buf)
-        return True
 
     def _kind(self, match: re.Match[str]) -> Kind | None:
         """What was found; ``None`` for what is text where it stands."""
-        literal = fold(match[0])
-        kind = "object" if literal[0] == "{" and literal not in self._markup.kinds else self._markup.kinds[literal]
+        kind = self._markup.kinds.get(fold(match[0]), "object")
         if kind in ("think", "unthink"):
             return kind if self._thinks and self._line_initial(match.start()) else None
         if kind == "object" and (
@@ -134,8 +133,9 @@ class TurnReader(Pieces):
         """Deal with the markup that ``match`` is."""
         start, end = match.span()
         self._say(start)
-        if kind in ("call", "close") and end == len(self._buf):
-            return self._final and self._broken_tag(kind, start)
+        at_end = end == len(self._buf)
+        if kind in ("call", "close") and at_end and not self._final:
+            return False
         if kind == "object":
             self._keep(start)
             self._body = CallBody(self._markup.ends, bare=True)
@@ -150,6 +150,8 @@ class TurnReader(Pieces):
         elif kind == "response":
             self.builder.mark()
             self._cut("tool_response")
+        elif kind == "call" and at_end:
+            self._break_off(start)
         elif kind == "call" and self._buf.startswith(TOOL_CALL_OPEN, start):
             self._open_call(start)
         elif kind == "close" and self._buf.startswith(TOOL_CALL_CLOSE, start):
@@ -158,20 +160,13 @@ class TurnReader(Pieces):
             self._begin_other(start, end)
         return True
 
-    def _broken_tag(self, kind: Kind, start: int) -> bool:
-        """The turn ends behind ``<tool_call`` or ``</tool_call``."""
-        if kind == "call":
-            return self._break_off(start)
-        return self._begin_other(start, len(self._buf))
-
-    def _begin_other(self, start: int, end: int) -> bool:
+    def _begin_other(self, start: int, end: int) -> None:
         """Markup of some other format stands at ``_buf[start:end]``."""
         self._near = fold(self._buf[start:end])
         self.builder.mark()
         self._keep(start)
         self._pos = end
         self._state = self._other
-        return True
 
     def _unthink(self, end: int) -> None:
         """A thinking block ends that never began."""
