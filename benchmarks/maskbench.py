@@ -55,7 +55,7 @@ def lenient(schema: Any) -> str:
 
 def ours(schema: Any) -> str:
     """The schema as this package hands it to llguidance."""
-    return prepare(schema, bounds=Bounds(None, None)).text
+    return prepare(schema, bounds=Bounds(None, None, None)).text
 
 
 def verdict(grammar: str, tests: Iterable[tuple[bool, list[Any]]]) -> tuple[str, str, float]:
@@ -93,7 +93,7 @@ def spellings(schema: Any, data: Any, *, valid: bool) -> list[Any]:
     An invalid instance must not be refused for the order of its keys, so the orders of every branch are tried.
     """
     try:
-        prepared = prepare(schema, bounds=Bounds(None, None))
+        prepared = prepare(schema, bounds=Bounds(None, None, None))
     except GrammarError:
         return [data]
     first = [prepared.arrange(data)]

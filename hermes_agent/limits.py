@@ -64,6 +64,10 @@ class Limits:
             "steps", "output_tokens", "turn_tokens", "seconds", "tool_seconds", "tool_result_chars",
         ):  # fmt: skip
             value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ConfigurationError(
+                    f"Limits({name}={value!r}) is not a number", hint=f"use a number, or {name}=None"
+                )
             if value is not None and value <= 0:
                 raise ConfigurationError(
                     f"Limits({name}={value!r}) allows nothing", hint=f"use a positive number, or {name}=None to lift it"

@@ -114,6 +114,8 @@ class Run:
         self, plan: Plan, model: Model, prompt: str, *, history: Sequence[Message], deps: Any, emit: Emit | None
     ) -> None:
         self.plan, self.model, self.deps, self.emit = plan, model, deps, emit
+        if not isinstance(cast("object", prompt), str):
+            raise ConfigurationError(f"the prompt is {prompt!r}, which is not a str", hint="pass what the user says")
         for item in cast("Sequence[object]", history):
             if not isinstance(item, Message):
                 raise ConfigurationError(
@@ -283,11 +285,12 @@ class Run:
                 raw=turn.text,
             )
         try:
+            if finish == "length":  # what was cut may still look like an answer: "12" of 1200
+                raise OutputError(["it was cut off before its end, because it was too long"])
             output = self.plan.output.validate(turn.text)
         except (OutputError, Retry) as error:
             self._append(AssistantMessage(turn.text, turn.reasoning))
-            cut_off = "The answer was cut off because it was too long.\n" if finish == "length" else ""
-            self._append(ToolMessage(f"{cut_off}{error}\nPlease answer again.", is_error=True))
+            self._append(ToolMessage(f"{error}\nPlease answer again.", is_error=True))
             self._correct(InvalidOutputError, turn, finish, f"the answer kept failing validation; last: {error}")
             return None
         except Exception as error:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+
+from hermes_agent.errors import ConfigurationError
 
 __all__ = ["Sampling"]
 
@@ -24,6 +28,20 @@ class Sampling:
     top_k: int | None = None
     repetition_penalty: float | None = None
     seed: int | None = None
+
+    def __post_init__(self) -> None:
+        def check(name: str, holds: Callable[[float], bool], wanted: str) -> None:
+            value = getattr(self, name)
+            if value is None:
+                return
+            if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
+                raise ConfigurationError(f"Sampling({name}={value!r})", hint=f"{name} must be {wanted}, or None")
+
+        check("temperature", lambda t: 0 <= t < math.inf, "a number from 0 on")
+        check("top_p", lambda p: 0 < p <= 1, "above 0 and at most 1")
+        check("top_k", lambda k: k >= 0 and k == int(k), "a whole number from 0 on")
+        check("repetition_penalty", lambda p: 0 < p < math.inf, "a number above 0; 1.0 is none")
+        check("seed", lambda s: 0 <= s < 2**63 and s == int(s), "a whole number from 0 to 2**63 - 1")
 
     def over(self, base: Sampling) -> Sampling:
         """These settings where they are set, those of ``base`` elsewhere."""

@@ -221,7 +221,7 @@ def test_bounds_keep_strings_and_arrays_finite_and_can_be_lifted() -> None:
     assert tight.accepts('["abc", "d"]')
     assert not tight.accepts('["abcd"]')
     assert not tight.accepts('["a", "b", "c"]')
-    free = TurnGrammar((), list[str], bounds=Bounds(None, None))
+    free = TurnGrammar((), list[str], bounds=Bounds(None, None, None))
     assert free.accepts(f'["{"a" * 20_000}"]')
 
 

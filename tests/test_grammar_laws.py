@@ -15,7 +15,7 @@ from llguidance import LLMatcher, LLTokenizer
 from hermes_agent.errors import GrammarError
 from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.formats.parser import parse
-from hermes_agent.formats.schema import in_schema_order
+from hermes_agent.formats.schema import Bounds, in_schema_order
 from hermes_agent.formats.tags import FORBIDDEN_IN_TEXT, any_of
 from hermes_agent.formats.wire import dump_json, serialise_calls
 from hermes_agent.json_schema import compile_schema
@@ -257,7 +257,7 @@ def test_a_valid_value_is_accepted(case: Case, data: st.DataObject) -> None:
     schema, values = case
     value = data.draw(values)
     assume(not compile_schema(schema)(value))
-    grammar = TurnGrammar((), JsonSchema(schema))
+    grammar = TurnGrammar((), JsonSchema(schema), bounds=UNBOUNDED)
     assert grammar.accepts(dump_json(in_schema_order(value, schema)))
 
 
@@ -279,7 +279,7 @@ def test_ordering_a_value_keeps_it(case: Case, data: st.DataObject) -> None:
 def test_an_accepted_answer_is_valid(case: Case, random: Random) -> None:
     output = Output.of(JsonSchema(case[0]))
     try:
-        grammar = TurnGrammar((), output)
+        grammar = TurnGrammar((), output, bounds=UNBOUNDED)
     except GrammarError:
         return
     text = walk(grammar.lark(), random)
@@ -320,7 +320,7 @@ turns = st.fixed_dictionaries(
 def test_an_accepted_turn_is_read_without_a_fault(case: Case, settings_: dict[str, Any], random: Random) -> None:
     tool = _tool(case)
     try:
-        grammar = TurnGrammar([tool], **settings_)
+        grammar = TurnGrammar([tool], **settings_, bounds=UNBOUNDED)
     except GrammarError:
         return
     text = walk(grammar.lark(), random)
@@ -350,7 +350,7 @@ def test_valid_calls_are_accepted_and_read_back(case: Case, data: st.DataObject)
     assume(all(not compile_schema(tool.parameters)(value) for value in values))
     ordered = [in_schema_order(value, tool.parameters) for value in values]
     text = serialise_calls([("f", value) for value in ordered])
-    assert TurnGrammar([tool]).accepts(text)
+    assert TurnGrammar([tool], bounds=UNBOUNDED).accepts(text)
     turn = parse(text, tools=[tool])
     assert not turn.faults
     assert [call.arguments for call in turn.tool_calls] == values
@@ -374,6 +374,7 @@ def tags(draw: st.DrawFn) -> str:
 pieces = tags() | st.sampled_from(("\n", " ", "word", ">", "<", "/", *_SWAPS.values()))
 pieced: st.SearchStrategy[str] = st.lists(pieces, min_size=1, max_size=6).map("".join)
 _THINKING = re.compile(any_of(["<think>", "</think>"]))
+UNBOUNDED = Bounds(number=None)  # laws are about any number; the default bound has a test of its own
 _PLAIN = TurnGrammar()
 _THINKS = TurnGrammar(reasoning="on")
 

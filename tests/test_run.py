@@ -22,6 +22,7 @@ from hermes_agent import (
     LimitExceededError,
     Limits,
     ModelError,
+    Regex,
     Retry,
     RunContext,
     RunError,
@@ -203,6 +204,12 @@ async def test_an_answer_cut_off_is_an_error_that_holds_the_text() -> None:
     with pytest.raises(LimitExceededError, match="cut off") as caught:
         await Agent(ScriptedModel(["Half an ans"], finish_reason="length")).run("?")
     assert caught.value.raw == "Half an ans"
+
+
+@pytest.mark.parametrize(("output", "text"), [(int, "12"), (float, "3.1"), (Regex("[a-z ]+"), "the answer is")])
+async def test_a_typed_answer_cut_off_is_not_taken_for_a_short_one(output: Any, text: str) -> None:
+    with pytest.raises(LimitExceededError, match="cut off"):
+        await Agent(ScriptedModel([text] * 9, finish_reason="length"), output=output).run("?")
 
 
 async def test_a_call_cut_off_is_never_run() -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from hermes_agent.errors import GrammarError
 
 if TYPE_CHECKING:
-    from llguidance import LLMatcher, LLTokenizer
+    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-__all__ = ["byte_tokenizer", "compiled", "refusal"]
+__all__ = ["byte_tokenizer", "compiled", "limits", "refusal"]
 
 
 @cache
@@ -19,6 +19,17 @@ def byte_tokenizer() -> LLTokenizer:
     from llguidance import LLTokenizer
 
     return LLTokenizer("byte")
+
+
+_LEXER_FUEL = 50_000_000
+"""Fifty times the engine's own: bounded numbers in hundreds of tools need some of it, and 0.3 s to compile."""
+
+
+def limits() -> LLParserLimits:
+    """How much a grammar may cost to compile."""
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(initial_lexer_fuel=_LEXER_FUEL)
 
 
 @lru_cache(maxsize=64)
@@ -30,7 +41,7 @@ def compiled(lark: str) -> LLMatcher:
     """
     from llguidance import LLMatcher
 
-    matcher = LLMatcher(byte_tokenizer(), lark, log_level=0)
+    matcher = LLMatcher(byte_tokenizer(), lark, log_level=0, limits=limits())
     if matcher.is_error():
         reasons = [line for line in matcher.get_error().splitlines() if line.startswith("error: ")]
         raise GrammarError(

@@ -10,6 +10,7 @@ import ast
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Collection
 from typing import Any, NoReturn, cast
 
@@ -138,8 +139,7 @@ def check_surrogates(value: object) -> None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise ValueError(f"the name {twice!r} stands twice in one object")
     return value
 

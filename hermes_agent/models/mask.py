@@ -25,6 +25,7 @@ from llguidance import LLMatcher
 from outlines.backends.llguidance import LLGuidanceBackend, LLGuidanceLogitsProcessor
 
 from hermes_agent.errors import GrammarError, ModelError
+from hermes_agent.formats.engine import limits
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
@@ -49,7 +50,7 @@ class TurnProcessor(LLGuidanceLogitsProcessor):
     def __init__(self, grammar: str, llg_tokenizer: LLTokenizer) -> None:
         # Under its "torch" name Outlines would import and configure torch._dynamo; the numpy adapter does as well.
         super().__init__(grammar, llg_tokenizer, "numpy")
-        self._fresh = LLMatcher(llg_tokenizer, grammar, log_level=0)
+        self._fresh = LLMatcher(llg_tokenizer, grammar, log_level=0, limits=limits())
         if self._fresh.is_error():
             raise GrammarError(
                 f"the engine cannot compile the turn: {self._fresh.get_error().splitlines()[0]}",

@@ -55,10 +55,12 @@ class Bounds:
     Attributes:
         string: Characters in a string that has neither ``maxLength`` nor a pattern, a format or fixed values.
         array: Items in an array without ``maxItems``.
+        number: Magnitude of a number without ``minimum`` or ``maximum``. Digits behind the point are not bounded.
     """
 
     string: int | None = 10_000
     array: int | None = 1_000
+    number: int | None = 10**18
 
 
 def write(shape: Shape, algebra: Algebra, bounds: Bounds) -> dict[str, Any]:
@@ -70,6 +72,8 @@ def write(shape: Shape, algebra: Algebra, bounds: Bounds) -> dict[str, Any]:
     while missing := [name for name in writer.needed if name not in definitions]:
         for name in missing:
             definitions[name] = writer.write(algebra.resolve(Ref(name)))
+    if writer.loose and bounds.number is not None:  # a fixed value is held to its type only: let its numbers through
+        return write(shape, algebra, replace(bounds, number=None))
     written: dict[str, Any] = schema if is_object(schema) else {} if schema else {"not": {}}
     return {**written, "$defs": definitions} if definitions else written
 
@@ -79,6 +83,7 @@ class _Writer:
         self.algebra = algebra
         self.bounds = bounds
         self.needed: dict[str, None] = {}
+        self.loose = False
 
     def write(self, shape: Shape) -> Any:
         if isinstance(shape, Nothing):
@@ -114,6 +119,7 @@ class _Writer:
         if keeps_numbers(value):
             return {"const": value}
         self.algebra.warn(f"{shape.text} is beyond the engine's numbers and is checked only afterwards")
+        self.loose = True
         return self.write(union(EVERY_TYPE[kind_of(shape)]))
 
     def union(self, shape: Union) -> Any:
@@ -127,19 +133,34 @@ class _Writer:
         if not shape.integer and shape.low is None and shape.high is None:
             # Only a bounded number has no exponent, and so cannot be too large to be read.
             return {"anyOf": [self.number(replace(shape, low=0)), self.number(replace(shape, high=0, high_open=True))]}
+        shape = self._bounded(shape)
         close = shape.low is not None and shape.high is not None and shape.high - shape.low < 1
         if close and not shape.integer and (shape.low_open or shape.high_open):
             # The engine lets "0" pass for a number that is more than 0 and at most 0.5.
             self.algebra.warn("an open bound less than 1 away from the other is checked only afterwards")
         schema: dict[str, Any] = {"type": "integer" if shape.integer else "number"}
         for bound in (shape.low, shape.high):
-            if bound is not None and not keeps_numbers(bound):
+            if bound is not None and not self._keeps(bound):
                 self.algebra.warn(f"the bound {bound!r} is beyond the engine's numbers and is checked only afterwards")
-        if shape.low is not None and keeps_numbers(shape.low):
+        if shape.low is not None and self._keeps(shape.low):
             schema["exclusiveMinimum" if shape.low_open else "minimum"] = shape.low
-        if shape.high is not None and keeps_numbers(shape.high):
+        if shape.high is not None and self._keeps(shape.high):
             schema["exclusiveMaximum" if shape.high_open else "maximum"] = shape.high
         return _all(schema, [{"multipleOf": factor} for factor in shape.multiples])
+
+    def _keeps(self, bound: float) -> bool:
+        """Whether the engine keeps a bound. It does keep ours: a power of ten below 2**62 is exact in its floats."""
+        return keeps_numbers(bound) or abs(bound) == self.bounds.number
+
+    def _bounded(self, shape: Number) -> Number:
+        most = self.bounds.number
+        if most is None:
+            return shape
+        if shape.low is None and (shape.high is None or shape.high > -most):
+            shape = replace(shape, low=-most)
+        if shape.high is None and shape.low is not None and shape.low < most:
+            shape = replace(shape, high=most)
+        return shape
 
     def string(self, shape: String) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": "string"}
