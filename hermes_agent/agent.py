@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Generic, TypedDict, get_args, overload
+from typing import Any, Generic, TypedDict, cast, get_args, overload
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -166,6 +166,8 @@ class Agent(Generic[DepsT, OutputT]):
     ) -> None:
         _one_of("constrain", constrain, get_args(Constrain))
         _one_of("on_tool_error", on_tool_error, get_args(OnToolError))
+        if not isinstance(cast("object", tools), Iterable):
+            raise ConfigurationError(f"tools={tools!r} is not a list", hint="pass tools=[...], even for one")
         given = tuple(Tool.of(tool) for tool in tools)
         answer, thinking = Output.of(output), Reasoning.of(reasoning)
         grammar = TurnGrammar(given, answer, tool_choice, parallel, thinking)

@@ -155,6 +155,10 @@ class TurnGrammar:
 def _check_names(tools: tuple[Tool, ...]) -> None:
     seen: set[str] = set()
     for tool in tools:
+        if tool.name in ("auto", "required", "none"):
+            raise ConfigurationError(
+                f"a tool cannot be called {tool.name!r}, which is a tool_choice", hint="rename it, with @tool(name=...)"
+            )
         if tool.name in seen:
             raise ConfigurationError(
                 f"two tools are called {tool.name!r}", hint="give one another name, with @tool(name=...)"

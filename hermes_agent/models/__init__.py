@@ -36,6 +36,10 @@ def resolve(model: Model | str | None = None) -> Model:
     if model is None:
         model = os.environ.get("HERMES_SDK_MODEL") or "embedded"
     if not isinstance(model, str):
+        if not callable(getattr(model, "generate", None)):
+            raise ConfigurationError(
+                f"{model!r} is not a model", hint=f"pass a Model, or a name: {' or '.join(PROVIDERS)}"
+            )
         return model
     with _lock:
         if model not in _known:
