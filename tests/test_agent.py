@@ -23,6 +23,7 @@ from hermes_agent import (
     RunContext,
     RunResult,
     RunStream,
+    Tool,
 )
 from hermes_agent.events import (
     CallCompleted,
