@@ -19,7 +19,8 @@ class Reasoning:
 
     Attributes:
         mode: ``"on"`` asks for a ``<think>`` block before every turn and enforces it; ``"off"`` forbids it;
-            ``"auto"`` lets the model choose.
+            ``"auto"`` lets the model choose. Where tokens are masked, a thought ends at half of
+            ``Limits.turn_tokens`` (counted as four characters a token), so that an answer fits behind it.
         keep: Which earlier thoughts are shown to the model again: ``"none"``, those since the ``"last"``
             user message, or ``"all"``. ``None`` takes the dialect's own policy. ``"last"`` rewrites old
             turns when a new question arrives, so a server's prefix cache misses once per question.

@@ -181,6 +181,13 @@ def test_grammars_are_values() -> None:
         one.tool_choice = "none"
 
 
+def test_a_thought_can_be_bounded_and_then_only_its_end_is_left() -> None:
+    grammar = TurnGrammar((), bool, reasoning="on", bounds=Bounds(thought=20))
+    assert grammar.accepts("<think>\nshort\n</think>\ntrue")
+    assert not grammar.accepts("<think>\n" + "long " * 10 + "\n</think>\ntrue")
+    assert grammar != TurnGrammar((), bool, reasoning="on")
+
+
 def test_a_grammar_is_compiled_once_for_all_equal_ones() -> None:
     tools = [
         Tool.from_schema(name=f"tool_{i}", parameters={"properties": {"a": {"type": "integer"}, f"b{i}": {}}})

@@ -99,7 +99,8 @@ class TurnGrammar:
         if final and self.output.schema is not None:
             answer = prepare(self.output.schema, what="the schema of the output", bounds=bounds)
         most = None if self.parallel is True else max(int(self.parallel), 1)
-        return Parts(calls, answer if final else None, final, most, self.reasoning)
+        thought = None if bounds is None else bounds.thought
+        return Parts(calls, answer if final else None, final, most, self.reasoning, thought)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"TurnGrammar is frozen; make a new one to change {name!r}")

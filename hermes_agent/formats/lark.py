@@ -123,6 +123,7 @@ class Parts:
         final: Whether an answer may be given instead of calls.
         most_calls: Calls in one turn; ``None`` is without bound.
         reasoning: Whether a thinking block comes first.
+        thought: Most characters in it; ``None`` is without bound.
     """
 
     calls: tuple[tuple[str, Prepared], ...]
@@ -130,6 +131,7 @@ class Parts:
     final: bool
     most_calls: int | None
     reasoning: Mode
+    thought: int | None = None
 
 
 def compose(turn: Parts, tags: Tags) -> str:
@@ -140,6 +142,7 @@ def compose(turn: Parts, tags: Tags) -> str:
         "TURN": " | ".join(turns),
         "FORBIDDEN": any_of((*FORBIDDEN_IN_TEXT, *tags.thinking), tags.stops),
         "THOUGHT_END": any_of([tags.thinking[1]], tags.stops),
+        "LENGTH": "*" if turn.thought is None else f"{{0,{turn.thought}}}",
         "GAP": "" if turn.reasoning == "off" else "GAP?",
         "MORE": "*" if turn.most_calls is None else f"{{0,{turn.most_calls - 1}}}",
         "CALLS": " | ".join(starmap(_call, turn.calls)),

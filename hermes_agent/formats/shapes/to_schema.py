@@ -56,11 +56,13 @@ class Bounds:
         string: Characters in a string that has neither ``maxLength`` nor a pattern, a format or fixed values.
         array: Items in an array without ``maxItems``.
         number: Magnitude of a number without ``minimum`` or ``maximum``. Digits behind the point are not bounded.
+        thought: Characters in a thinking block; behind them its closing tag is forced.
     """
 
     string: int | None = 10_000
     array: int | None = 1_000
     number: int | None = 10**18
+    thought: int | None = None
 
 
 def write(shape: Shape, algebra: Algebra, bounds: Bounds) -> dict[str, Any]:
