@@ -8,10 +8,13 @@ from typing import Literal
 
 from hermes_agent.messages import ToolCall
 
-__all__ = ["CallPart", "Fault", "FaultKind", "Part", "Span", "TextPart", "Turn"]
+__all__ = ["CallPart", "Fault", "FaultKind", "FinishReason", "Part", "Span", "TextPart", "Turn"]
 
 Span = tuple[int, int]
 """Start and end offset in characters of the raw turn; the end is exclusive."""
+
+FinishReason = Literal["stop", "length"]
+"""Why a turn ended: by itself, or because it was cut off."""
 
 FaultKind = Literal["malformed", "truncated", "unknown_tool", "unrecognised_tag"]
 

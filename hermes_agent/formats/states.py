@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
 
 from hermes_agent.formats.assembly import TurnBuilder
 from hermes_agent.formats.blocks import Block, ReadingRules, quick_call, read_block, read_near, recover
@@ -14,11 +13,10 @@ from hermes_agent.formats.markup import Kind, Markup
 from hermes_agent.formats.pieces import Pieces, Thought
 from hermes_agent.formats.scan import ValueScanner
 from hermes_agent.formats.tags import TOOL_CALL_CLOSE, TOOL_CALL_OPEN, fold
-from hermes_agent.turn import CallPart, Fault, Part, TextPart
+from hermes_agent.turn import CallPart, Fault, FinishReason, Part, TextPart
 
 __all__ = ["FinishReason", "TurnReader"]
 
-FinishReason = Literal["stop", "length"]
 
 _OPEN = re.compile(r"[ \t\r\n]*+(<tool_call>)[ \t\r\n]*+(?=\{)")
 _JSON = re.compile(r"[ \t\r\n]*+(?=[\[{\"])")

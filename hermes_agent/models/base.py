@@ -13,6 +13,7 @@ from hermes_agent.output import Output
 from hermes_agent.reasoning import Reasoning
 from hermes_agent.sampling import Sampling
 from hermes_agent.tool import Tool
+from hermes_agent.turn import FinishReason
 
 __all__ = ["Chunk", "Constrain", "FinishReason", "Guarantee", "Model", "Request"]
 
@@ -22,8 +23,6 @@ or only validated afterwards."""
 
 Constrain = Literal["auto", "strict", "off"]
 """Enforce what the model can; refuse to run on less than a token or server guarantee; enforce nothing."""
-
-FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
