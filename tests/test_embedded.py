@@ -139,6 +139,7 @@ def test_a_damaged_cache_is_not_taken_for_the_model(
     monkeypatch.setenv("HERMES_SDK_CACHE", str(tmp_path))
     assert cache_path().parent == tmp_path
     assert not is_cached()
+    # Links, as a copy has half a gigabyte; so every file is replaced below, and none is written in place.
     shutil.copytree(cached, cache_path(), copy_function=os.link)
     assert is_cached()
     weights = cache_path() / "model.safetensors"
@@ -146,8 +147,12 @@ def test_a_damaged_cache_is_not_taken_for_the_model(
     assert not is_cached()
     weights.write_bytes(b"half")
     assert not is_cached()
-    (cache_path() / "manifest.json").write_text("{")
+    manifest = cache_path() / "manifest.json"
+    manifest.unlink()
     assert not is_cached()
+    manifest.write_text("{")
+    assert not is_cached()
+    assert (cached / "manifest.json").read_text() != "{"
 
 
 def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
