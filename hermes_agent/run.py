@@ -39,7 +39,7 @@ from hermes_agent.messages import (
     ToolMessage,
     UserMessage,
 )
-from hermes_agent.models.base import Constrain, FinishReason, Guarantee, Model, Request
+from hermes_agent.models.base import Constrain, FinishReason, Guarantee, Model, Request, weakest
 from hermes_agent.output import Output, OutputError
 from hermes_agent.reasoning import Reasoning
 from hermes_agent.sampling import Sampling
@@ -130,7 +130,7 @@ class Run:
         self._attempts: list[str] = []
         self._corrections = 0
         self._answered_calls = False
-        self._guarantee: Guarantee = self._check_guarantee()
+        self._guarantee: Guarantee = "checked"
 
     async def go(self) -> RunResult[Any]:
         """Run to the end.
@@ -141,6 +141,7 @@ class Run:
         """
         try:
             with anyio.move_on_after(self.plan.limits.seconds):
+                self._guarantee = await self._promised()
                 return await self._loop()
         except HermesError as error:
             error.messages = error.messages or self.messages
@@ -176,6 +177,8 @@ class Run:
                 events = parser.feed(chunk.text) if chunk.text else ()
                 if chunk.finish_reason is not None:
                     finish = chunk.finish_reason
+                    if chunk.guarantee is not None:
+                        self._weaken(chunk.guarantee)
                     used = Usage(chunk.input_tokens, chunk.output_tokens, 1)
                 if self.emit is not None:
                     for event in events:
@@ -325,17 +328,30 @@ class Run:
         self.messages.append(message)
         self._shown.append(message)
 
-    def _check_guarantee(self) -> Guarantee:
+    async def _promised(self) -> Guarantee:
+        """The weakest enforcement of the turns to come, as far as the model can promise it.
+
+        Raises:
+            GuaranteeError: ``constrain="strict"`` asks for more.
+        """
         if self.plan.constrain == "off":
             return "checked"
-        claims = {self.model.guarantee(grammar) for grammar in (self.plan.grammar, self.plan.later_grammar)}
-        guarantee: Guarantee = "checked" if "checked" in claims else "server" if "server" in claims else "token"
-        if guarantee == "checked" and self.plan.constrain == "strict":
+        strict = self.plan.constrain == "strict"
+        grammars = {self.plan.grammar, self.plan.later_grammar}
+        return weakest([await self.model.guarantee(grammar, prove=strict) for grammar in grammars])
+
+    def _weaken(self, guarantee: Guarantee) -> None:
+        """Note what a turn was held to.
+
+        Raises:
+            GuaranteeError: ``constrain="strict"``, and the turn was less than enforced.
+        """
+        self._guarantee = weakest([self._guarantee, guarantee])
+        if self._guarantee == "checked" and self.plan.constrain == "strict":
             raise GuaranteeError(
-                f"constrain='strict', but model {self.model.name!r} cannot enforce a turn grammar",
-                hint="use a local model, or constrain='auto' to have turns validated afterwards only",
+                f"constrain='strict', but model {self.model.name!r} wrote a turn without enforcing it",
+                hint="use constrain='auto' to have such turns validated afterwards only",
             )
-        return guarantee
 
     def _error(self, kind: type[RunError], message: str, hint: str, *, raw: str = "") -> RunError:
         return kind(message, hint=hint, raw=raw, messages=self.messages, attempts=self._attempts)

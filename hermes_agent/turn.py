@@ -8,13 +8,17 @@ from typing import Literal
 
 from hermes_agent.messages import ToolCall
 
-__all__ = ["CallPart", "Fault", "FaultKind", "FinishReason", "Part", "Span", "TextPart", "Turn"]
+__all__ = ["CallPart", "Fault", "FaultKind", "FinishReason", "Part", "Span", "TextPart", "Thinking", "Turn"]
 
 Span = tuple[int, int]
 """Start and end offset in characters of the raw turn; the end is exclusive."""
 
 FinishReason = Literal["stop", "length"]
 """Why a turn ended: by itself, or because it was cut off."""
+
+Thinking = Literal["none", "whole", "overlong", "truncated", "never_opened"]
+"""What became of a turn's thinking block: there was none; it was opened and closed; its budget ended it; the turn
+ended inside it; it was closed without having been opened, or asked for and never opened."""
 
 FaultKind = Literal["malformed", "truncated", "unknown_tool", "unrecognised_tag"]
 
@@ -71,6 +75,8 @@ class Turn:
             ``tool_calls`` unless the policy says so.
         repairs: Names of the repairs made to the turn as a whole; those of one call are on the call.
         raw: The text that was read, all of it.
+        thinking: What became of the thinking block. The text alone cannot tell that a budget ended it, or that
+            it was asked for; the loop adds that.
     """
 
     parts: tuple[Part, ...]
@@ -78,6 +84,7 @@ class Turn:
     reasoning_calls: tuple[ToolCall, ...] = ()
     repairs: tuple[str, ...] = ()
     raw: str = ""
+    thinking: Thinking = "none"
 
     @cached_property
     def text(self) -> str:

@@ -140,7 +140,7 @@ class Prompts:
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_required_call_is_a_call_that_validates(any_model: LocalModel, seed: int) -> None:
     grammar = TurnGrammar([book], tool_choice="required", parallel=False)
-    assert any_model.guarantee(grammar) == "token"
+    assert await any_model.guarantee(grammar) == "token"
     text, last = await turn(any_model, grammar=grammar, sampling=Sampling(temperature=1.0, seed=seed))
     assert last.finish_reason == "stop"
     assert grammar.accepts(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -15,7 +15,7 @@ from hermes_agent.sampling import Sampling
 from hermes_agent.tool import Tool
 from hermes_agent.turn import FinishReason
 
-__all__ = ["Chunk", "Constrain", "FinishReason", "Guarantee", "Model", "Request"]
+__all__ = ["Chunk", "Constrain", "FinishReason", "Guarantee", "Model", "Request", "weakest"]
 
 Guarantee = Literal["token", "server", "checked"]
 """How strongly a turn is enforced: our mask on every token; by a server whose enforcement was seen to bite;
@@ -23,6 +23,11 @@ or only validated afterwards."""
 
 Constrain = Literal["auto", "strict", "off"]
 """Enforce what the model can; refuse to run on less than a token or server guarantee; enforce nothing."""
+
+
+def weakest(guarantees: Iterable[Guarantee]) -> Guarantee:
+    """The weakest of several, of which there is at least one."""
+    return max(guarantees, key=("token", "server", "checked").index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,8 @@ class Request:
         grammar: What may be written; ``None`` leaves the turn free.
         sampling: What the caller asked for; the model fills the gaps from its dialect.
         max_tokens: Most tokens to write; ``None`` is bounded by the context window alone.
+        prefix: How the turn begins, markup and all, where that is settled already: the model writes on behind it,
+            chunks hold only what is new, and ``grammar`` is about what follows.
     """
 
     messages: Sequence[Message]
@@ -46,6 +53,7 @@ class Request:
     grammar: TurnGrammar | None = None
     sampling: Sampling = Sampling()
     max_tokens: int | None = None
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +65,19 @@ class Chunk:
         finish_reason: Set on the last chunk only: ``"stop"`` or ``"length"``.
         input_tokens: Tokens of the prompt; set on the last chunk.
         output_tokens: Tokens written in the whole turn; set on the last chunk.
+        thinking_tokens: Those of them in the thinking block, as far as the model can tell; on the last chunk.
+        thought_cut: The thought was ended by its budget, not by the model; on the last chunk.
+        guarantee: How strongly this turn was enforced, where that is less than the model promised; on the last
+            chunk.
     """
 
     text: str
     finish_reason: FinishReason | None = None
     input_tokens: int = 0
     output_tokens: int = 0
+    thinking_tokens: int = 0
+    thought_cut: bool = False
+    guarantee: Guarantee | None = None
 
 
 @runtime_checkable
@@ -83,8 +98,16 @@ class Model(Protocol):
         """How the model's turns are written. May load the tokenizer, never the weights."""
         ...
 
-    def guarantee(self, grammar: TurnGrammar) -> Guarantee:
-        """How strongly ``generate`` would enforce this grammar."""
+    async def guarantee(self, grammar: TurnGrammar, *, prove: bool = False) -> Guarantee:
+        """How strongly ``generate`` would enforce this grammar.
+
+        Args:
+            grammar: What a turn may be.
+            prove: Find out if it is not known; a server is then asked to write a few tokens.
+
+        Raises:
+            GuaranteeError: ``prove``, and nothing enforces it; the hint says what would help.
+        """
         ...
 
     def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
-from hermes_agent.errors import ModelError
+from hermes_agent.errors import GuaranteeError, ModelError
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.grammar import TurnGrammar
@@ -52,8 +52,12 @@ class ScriptedModel:
         self._finish_reason: FinishReason = finish_reason
         self._guarantee: Guarantee = guarantee
 
-    def guarantee(self, grammar: TurnGrammar) -> Guarantee:
+    async def guarantee(self, grammar: TurnGrammar, *, prove: bool = False) -> Guarantee:
         """What it was told to claim."""
+        if prove and self._guarantee == "checked":
+            raise GuaranteeError(
+                f"model {self.name!r} enforces nothing", hint='ScriptedModel(guarantee="token") plays one that does'
+            )
         return self._guarantee
 
     async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
