@@ -18,6 +18,8 @@ import pytest
 from tests.command import environment, hermes, process, tools_file
 
 SLOW = '''
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -63,6 +65,17 @@ class StuckOnce(Stuck):
         kind = Stuck if self.asked == 1 else ScriptedModel
         async for chunk in kind.generate(self, request):
             yield chunk
+
+
+def interrupt_unnoticed() -> None:
+    """A Ctrl-C that Python notes, and that wakes nobody: as one does that comes just before a call that blocks."""
+    with open(os.environ["PIPE"]) as pipe:
+        for _ in iter(lambda: pipe.read(1), ""):
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+
+if "PIPE" in os.environ:
+    threading.Thread(target=interrupt_unnoticed, daemon=True).start()
 
 
 def naps() -> ScriptedModel:
@@ -235,13 +248,6 @@ class Terminal:
     def interrupt(self) -> None:
         self.running.send_signal(signal.SIGINT)
 
-    def interrupt_prompt(self) -> None:
-        """Ctrl-C at the prompt; once more if it came between the prompt's text and its reading, where it is lost."""
-        shown: list[int] = []
-        while not shown and self.running.poll() is None:
-            self.interrupt()
-            shown, _, _ = select.select([self._descriptor], [], [], PATIENCE / 6)
-
     def until(self, mark: str) -> str:
         """What is shown from here on, up to and with the mark."""
         while mark.encode() not in self._unread:
@@ -312,11 +318,34 @@ def test_chat_goes_on_after_ctrl_c_and_leaves_at_the_second_one_at_the_prompt(sl
         terminal.type("Second?\n")
         assert "Second answer." in terminal.until("guarantee")
         terminal.until("> ")
-        terminal.interrupt_prompt()
+        terminal.interrupt()
         terminal.until("> ")
-        terminal.interrupt_prompt()
+        terminal.interrupt()
         assert "Traceback" not in terminal.to_the_end()
         assert terminal.running.wait() == 0
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    os.mkfifo(made := tmp_path / "pipe")
+    return made
+
+
+def test_a_ctrl_c_just_before_a_line_is_read_is_not_lost(slow: Path, pipe: Path) -> None:
+    with at_a_terminal("chat", "-m", f"{slow}:stuck_once", PIPE=str(pipe)) as terminal, pipe.open("w") as interrupt:
+        for _ in range(2):
+            terminal.until("> ")
+            print(end="!", file=interrupt, flush=True)
+        assert "Traceback" not in terminal.to_the_end()
+        assert terminal.running.wait() == 0
+
+
+def test_a_ctrl_c_just_before_the_loop_waits_is_not_lost(slow: Path, pipe: Path) -> None:
+    with at_a_terminal("run", "q", "-m", f"{slow}:stuck", PIPE=str(pipe)) as terminal, pipe.open("w") as interrupt:
+        terminal.until("writing")
+        print(end="!", file=interrupt, flush=True)
+        assert "generation stopped" in terminal.to_the_end()
+        assert terminal.running.wait() == 130
 
 
 def test_ctrl_d_leaves_the_chat(tmp_path: Path) -> None:

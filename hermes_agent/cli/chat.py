@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hermes_agent.cli.exits import report, reported
+from hermes_agent.cli.interrupts import noticed_while_reading
 from hermes_agent.cli.options import (
     AgentOptions,
     Constrain,
@@ -121,32 +122,38 @@ class Chat:
         if sys.stdin.isatty():
             _edit_lines()
             self.out.print("Ctrl-C stops an answer, Ctrl-D leaves, /help shows the commands.", style="dim")
-        while (line := self._prompt()) is not None:
-            text = line.strip()
-            if text in ("/quit", "/exit"):
-                return
-            if text.startswith("/"):
-                self._obey(text)
-            elif text:
-                self._answer(text)
+        while self._go_on():
+            pass
 
-    def _prompt(self) -> str | None:
-        """The next line, or ``None`` when the user leaves."""
+    def _go_on(self) -> bool:
+        """One line of the user's, and what comes of it; false when the user leaves."""
         try:
-            line = input("> ") if sys.stdin.isatty() else input()
-        except EOFError:
-            if sys.stdin.isatty():
-                self.out.print()
-            return None
-        except KeyboardInterrupt:
+            line = self._read()
+            if line is None or line in ("/quit", "/exit"):
+                return False
+            self._interrupted = False
+            if line.startswith("/"):
+                self._obey(line)
+            elif line:
+                self._answer(line)
+        except KeyboardInterrupt:  # at the prompt, or just before it
             self.out.print()
             if self._interrupted:
-                return None
+                return False
             self._interrupted = True
             self.out.print("Ctrl-C again, or Ctrl-D, leaves.", style="dim")
-            return ""
-        self._interrupted = False
-        return line
+        return True
+
+    def _read(self) -> str | None:
+        """The next line; ``None`` at the end of the input."""
+        asks = sys.stdin.isatty()
+        try:
+            with noticed_while_reading():
+                return input("> " if asks else "").strip()
+        except EOFError:
+            if asks:
+                self.out.print()
+            return None
 
     def _answer(self, question: str) -> None:
         from hermes_agent.cli.trace import watch

@@ -9,6 +9,8 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, TextIO
 
+from hermes_agent.cli.interrupts import noticed_while_reading
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -90,7 +92,8 @@ def read_text(source: str) -> str:
         if source == "-":
             if sys.stdin.isatty():
                 print("reading from the terminal; end with Ctrl-D", file=sys.stderr)
-            return sys.stdin.read()
+            with noticed_while_reading():
+                return sys.stdin.read()
         with open(source, encoding="utf-8") as file:  # noqa: PTH123  # a name such as "a//b" is shown as given
             return file.read()
     except OSError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from rich.text import Text
 from typing_extensions import TypeVar
 
+from hermes_agent.cli.interrupts import noticed_by_loop
 from hermes_agent.cli.terminal import safe
 from hermes_agent.events import (
     ArgumentsDelta,
@@ -79,8 +80,9 @@ def watch(agent: Agent[None, T], question: str, history: Sequence[Message], cons
     view = console if isinstance(console, Trace) else Trace(console)
 
     async def go() -> RunResult[T]:
-        async with agent.stream(question, history=history) as events:
-            return await trace(events, view)
+        with noticed_by_loop():
+            async with agent.stream(question, history=history) as events:
+                return await trace(events, view)
 
     try:
         return _unwrapped(anyio.run, go)
