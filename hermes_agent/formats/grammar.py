@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats.engine import compiled
-from hermes_agent.formats.lark import Parts, Tags, compose
+from hermes_agent.formats.lark import Parts, Place, Tags, compose
 from hermes_agent.output import Output
 from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.tool import Tool
@@ -21,7 +21,10 @@ from hermes_agent.tool import Tool
 if TYPE_CHECKING:
     from hermes_agent.formats.schema import Bounds, Prepared
 
-__all__ = ["Tags", "TurnGrammar"]
+__all__ = ["Form", "Tags", "TurnGrammar"]
+
+Form = Literal["lark", "gbnf", "structural_tag", "json_schema", "regex"]
+"""The languages a turn's grammar can be written in; the last two can say only some turns."""
 
 
 class TurnGrammar:
@@ -36,6 +39,8 @@ class TurnGrammar:
         reasoning: Whether a ``<think>`` block stands first: ``"on"`` (it must), ``"off"`` (it must not) or
             ``"auto"`` (it may).
         bounds: How long strings and arrays may grow where a schema does not say.
+        inline: A thought may end with one whole call, and the turn with it. Whoever runs the call writes its
+            result into the thought, and the turn goes on under `in_thought`.
 
     Raises:
         ConfigurationError: The combination makes no sense, such as ``"required"`` without tools.
@@ -47,7 +52,7 @@ class TurnGrammar:
         (True, False)
     """
 
-    __slots__ = ("_parts", "key", "output", "parallel", "reasoning", "tool_choice", "tools")
+    __slots__ = ("_derived", "_parts", "inline", "key", "output", "parallel", "reasoning", "tool_choice", "tools")
 
     tools: tuple[Tool, ...]
     """The tools that may be called."""
@@ -57,7 +62,10 @@ class TurnGrammar:
     reasoning: Mode
     key: str
     """A hash of everything that shapes the grammar: equal for equal grammars, in every process."""
+    inline: bool
+    """Whether a thought may end with a call, and the turn with it."""
     _parts: Parts
+    _derived: dict[Place, TurnGrammar]
 
     def __init__(
         self,
@@ -68,6 +76,7 @@ class TurnGrammar:
         reasoning: Reasoning | Mode | bool = "off",
         *,
         bounds: Bounds | None = None,
+        inline: bool = False,
     ) -> None:
         offered = tuple(Tool.of(tool) for tool in tools)
         _check_names(offered)
@@ -77,10 +86,12 @@ class TurnGrammar:
         put("tool_choice", tool_choice)
         put("parallel", _checked_parallel(parallel))
         put("reasoning", Reasoning.of(reasoning).mode)
+        put("inline", inline)
+        put("_derived", {})
         put("_parts", self._read(bounds))
         if self.output.kind == "regex" and not self.must_call:
             compiled(self.lark())  # not every pattern of Python's is one of the engine's: say so now
-        put("key", hashlib.sha256(repr(self._parts).encode()).hexdigest())
+        put("key", _key(self._parts))
 
     @property
     def must_call(self) -> bool:
@@ -100,7 +111,52 @@ class TurnGrammar:
             answer = prepare(self.output.schema, what="the schema of the output", bounds=bounds)
         most = None if self.parallel is True else max(int(self.parallel), 1)
         thought = None if bounds is None else bounds.thought
-        return Parts(calls, answer if final else None, final, most, self.reasoning, thought)
+        inline = self.inline and bool(calls)
+        return Parts(calls, answer if final else None, final, most, self.reasoning, thought, inline=inline)
+
+    @property
+    def place(self) -> Place:
+        """Where in a turn this grammar begins."""
+        return self._parts.place
+
+    def in_thought(self) -> TurnGrammar:
+        r"""The rest of a turn whose thinking block is open: thoughts, the closing tag, and what follows it.
+
+        Whether the turn would have to begin with a block, or must not, no longer matters.
+
+        Example:
+            >>> TurnGrammar((), bool).in_thought().accepts("hm\n</think>\ntrue")
+            True
+        """
+        return self._taken_up("in_thought")
+
+    def after_thought(self) -> TurnGrammar:
+        r"""The rest of a turn behind the closing tag of its thinking block: a few newlines at most, and the turn.
+
+        Example:
+            >>> TurnGrammar((), bool).after_thought().accepts("\ntrue")
+            True
+        """
+        return self._taken_up("after_thought")
+
+    def _taken_up(self, place: Place) -> TurnGrammar:
+        if self.place == place:
+            return self
+        if self.place == "after_thought":
+            raise ConfigurationError(
+                "a grammar that begins behind the thoughts has none to go back to",
+                hint="derive it from the grammar of the whole turn",
+            )
+        if place not in self._derived:
+            rest = object.__new__(TurnGrammar)
+            put = partial(object.__setattr__, rest)
+            for name in ("tools", "output", "tool_choice", "parallel", "reasoning", "inline"):
+                put(name, getattr(self, name))
+            put("_derived", {})
+            put("_parts", self._parts.taken_up(place))
+            put("key", _key(rest._parts))
+            self._derived[place] = rest
+        return self._derived[place]
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"TurnGrammar is frozen; make a new one to change {name!r}")
@@ -115,7 +171,7 @@ class TurnGrammar:
         names = ", ".join(tool.name for tool in self.tools)
         return (
             f"TurnGrammar([{names}], output={self.output.kind}, tool_choice={self.tool_choice!r}, "
-            f"parallel={self.parallel!r}, reasoning={self.reasoning!r})"
+            f"parallel={self.parallel!r}, reasoning={self.reasoning!r}, place={self.place!r})"
         )
 
     def lark(self, tags: Tags | None = None) -> str:
@@ -139,6 +195,41 @@ class TurnGrammar:
         matcher = compiled(self.lark()).deep_copy()
         return matcher.try_consume_tokens(list(data)) == len(data) and matcher.is_accepting()
 
+    def gbnf(self, tags: Tags | None = None) -> str:
+        """The grammar as GBNF, start rule ``root``: for llama.cpp, and as EBNF for xgrammar.
+
+        Args:
+            tags: Names the thinking tags and the stops; tags are always written as text.
+        """
+        raise NotImplementedError
+
+    def structural_tag(self, tags: Tags | None = None) -> dict[str, Any]:
+        """The grammar as a structural tag of xgrammar: ``{"type": "structural_tag", "format": {...}}``.
+
+        Args:
+            tags: Names the thinking tags and the stops; tags are always written as text.
+        """
+        raise NotImplementedError
+
+    def json_schema(self) -> dict[str, Any] | None:
+        """The turn as one JSON schema; ``None`` if it is not always JSON, see `cannot_say`.
+
+        Calls are objects with ``name`` and ``arguments``, one a turn, which the parser's ``bare_json`` repair reads.
+        """
+        raise NotImplementedError
+
+    def regex(self) -> str | None:
+        """The turn as one regular expression for the whole text; ``None`` if there is none, see `cannot_say`."""
+        raise NotImplementedError
+
+    def cannot_say(self, form: Form) -> str:
+        """Why there is no such form of this grammar, as a sentence; empty if there is one."""
+        raise NotImplementedError
+
+    def left_to_validation(self, form: Form) -> tuple[str, ...]:
+        """What a form does not enforce, so that only the validation afterwards holds it."""
+        raise NotImplementedError
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the mask does not enforce, so that only the validation afterwards holds it.
@@ -151,6 +242,10 @@ class TurnGrammar:
             schemas.append(self._parts.answer)
         ours = dict.fromkeys(warning for schema in schemas for warning in schema.warnings)
         return (*ours, *compiled(self.lark()).get_grammar_warnings())
+
+
+def _key(parts: Parts) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _check_names(tools: tuple[Tool, ...]) -> None:

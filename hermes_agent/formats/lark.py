@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from itertools import starmap
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from hermes_agent.formats.tags import (
     DEFAULT_STOPS,
     FORBIDDEN_IN_TEXT,
+    FORBIDDEN_IN_THOUGHTS,
     THINK_CLOSE,
     THINK_OPEN,
     TOOL_CALL_CLOSE,
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
     from hermes_agent.formats.dialects import Dialect
     from hermes_agent.formats.schema import Prepared
 
-__all__ = ["Parts", "Tag", "Tags", "compose"]
+__all__ = ["Parts", "Place", "Tag", "Tags", "compose"]
 
 Tag = str | int
 """A tag as ordinary text, or the id of the one token it is."""
+
+Place = Literal["start", "in_thought", "after_thought"]
+"""Where in a turn a grammar begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,8 @@ class Parts:
         most_calls: Calls in one turn; ``None`` is without bound.
         reasoning: Whether a thinking block comes first.
         thought: Most characters in it; ``None`` is without bound.
+        place: Where the turn is taken up; what lies before is not part of it.
+        inline: Whether a thought may end with a call, and the turn with it.
     """
 
     calls: tuple[tuple[str, Prepared], ...]
@@ -132,18 +138,35 @@ class Parts:
     most_calls: int | None
     reasoning: Mode
     thought: int | None = None
+    place: Place = "start"
+    inline: bool = False
+
+    @property
+    def thinks(self) -> bool:
+        """Whether there may be thoughts in what is written."""
+        return self.place == "in_thought" or (self.place == "start" and self.reasoning != "off")
+
+    def taken_up(self, place: Place) -> Parts:
+        """The rest of the turn from a place on. Equal for all turns that go on alike from there."""
+        if place == "start":
+            return self
+        forgotten = replace(self, place=place, reasoning="off")
+        return forgotten if place == "in_thought" else replace(forgotten, thought=None, inline=False)
 
 
 def compose(turn: Parts, tags: Tags) -> str:
     """The grammar of a turn in llguidance's Lark dialect."""
     names, turns = _choose(turn, tags)
     values = {
-        "THINK": {"on": "think", "auto": "think?", "off": ""}[turn.reasoning],
+        "THINK": "thought"
+        if turn.place == "in_thought"
+        else {"on": "think", "auto": "think?", "off": ""}[turn.reasoning],
         "TURN": " | ".join(turns),
         "FORBIDDEN": any_of((*FORBIDDEN_IN_TEXT, *tags.thinking), tags.stops),
-        "THOUGHT_END": any_of([tags.thinking[1]], tags.stops),
+        "INLINE": _inline(turn, tags),
+        "THOUGHT_END": _thought_end(turn, tags),
         "LENGTH": "*" if turn.thought is None else f"{{0,{turn.thought}}}",
-        "GAP": "" if turn.reasoning == "off" else "GAP?",
+        "GAP": "GAP?" if turn.thinks or turn.place == "after_thought" else "",
         "MORE": "*" if turn.most_calls is None else f"{{0,{turn.most_calls - 1}}}",
         "CALLS": " | ".join(starmap(_call, turn.calls)),
         "SCHEMA": "" if turn.answer is None or isinstance(turn.answer, str) else turn.answer.text,
@@ -159,8 +182,11 @@ def compose(turn: Parts, tags: Tags) -> str:
 def _choose(turn: Parts, tags: Tags) -> tuple[list[str], list[str]]:
     """The pieces that a turn needs, and the rules it may be."""
     pieces, turns = ["turn", "free"], list[str]()
-    if turn.reasoning != "off":
-        pieces += ["think", f"thought-{_form(tags.think_close)}"]
+    if turn.place == "after_thought" or turn.thinks:
+        pieces.append("gap")
+    if turn.thinks:
+        pieces += ["think"] * (turn.place == "start") + [f"thought-{_form(tags.think_close)}"]
+        pieces += [f"inline-{_form(tags.call_open)}"] * turn.inline
     if turn.final:
         kind = "text" if turn.answer is None else "typed-regex" if isinstance(turn.answer, str) else "typed-json"
         pieces.append(kind)
@@ -171,6 +197,20 @@ def _choose(turn: Parts, tags: Tags) -> tuple[list[str], list[str]]:
         pieces.append(f"text-then-calls-{_form(tags.call_open)}" if with_text else "calls-only")
         turns.append("text_then_calls" if with_text else "calls_only")
     return pieces, turns
+
+
+def _inline(turn: Parts, tags: Tags) -> str:
+    """The alternative of a turn that ends with a call inside of its thought."""
+    if not (turn.inline and turn.thinks):
+        return ""
+    return " | inline_call" if turn.place == "in_thought" else f" | {_spelled(tags.think_open)} inline_call"
+
+
+def _thought_end(turn: Parts, tags: Tags) -> str:
+    """What no thought may hold. Where a call inside of it is run, nothing else may look like one."""
+    if turn.inline:
+        return any_of((*FORBIDDEN_IN_THOUGHTS, tags.thinking[1]), tags.stops)
+    return any_of([tags.thinking[1]], tags.stops) + "|<tool_call>(?s:.*)<tool_response"
 
 
 def _call(name: str, arguments: Prepared) -> str:

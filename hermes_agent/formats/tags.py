@@ -12,6 +12,7 @@ from collections.abc import Iterable
 __all__ = [
     "DEFAULT_STOPS",
     "FORBIDDEN_IN_TEXT",
+    "FORBIDDEN_IN_THOUGHTS",
     "NEAR_MISSES",
     "THINK_CLOSE",
     "THINK_OPEN",
@@ -58,6 +59,9 @@ They are prefixes: ``"<tool_call"`` stands for ``<tool_call>``, ``<tool_calls>``
 alike. A dialect's own stops and thinking tags come on top. The parser is a little milder than this list:
 a thinking tag in the middle of a line is text to it.
 """
+
+FORBIDDEN_IN_THOUGHTS: tuple[str, ...] = ("<tool_call", "</tool_call", "<tool_response")
+"""The same for thoughts in which calls are run; their closing tag and the stops come on top."""
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _SPECIAL = frozenset("[]\\.*+?(){}|^$/")
