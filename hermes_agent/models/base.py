@@ -69,6 +69,8 @@ class Chunk:
         thought_cut: The thought was ended by its budget, not by the model; on the last chunk.
         guarantee: How strongly this turn was enforced, where that is less than the model promised; on the last
             chunk.
+        dialect: How this turn is written, where it is another model that writes it than `Model.dialect` tells of;
+            on the first chunk.
     """
 
     text: str
@@ -78,6 +80,7 @@ class Chunk:
     thinking_tokens: int = 0
     thought_cut: bool = False
     guarantee: Guarantee | None = None
+    dialect: Dialect | None = None
 
 
 @runtime_checkable
