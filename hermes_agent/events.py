@@ -22,6 +22,7 @@ __all__ = [
     "Event",
     "FaultFound",
     "Final",
+    "InlineCall",
     "ParserEvent",
     "ReasoningDelta",
     "StepFinished",
@@ -76,13 +77,23 @@ class CallCompleted:
 
 
 @dataclass(frozen=True, slots=True)
+class InlineCall:
+    """A call inside the thinking block was read whole, or as a fault: ``Reasoning(calls="inline")``.
+
+    Its result belongs behind it, in the same thought.
+    """
+
+    call: ToolCall | Fault
+
+
+@dataclass(frozen=True, slots=True)
 class FaultFound:
     """Something in the turn could not be read."""
 
     fault: Fault
 
 
-ParserEvent = TextDelta | ReasoningDelta | CallStarted | ArgumentsDelta | CallCompleted | FaultFound
+ParserEvent = TextDelta | ReasoningDelta | CallStarted | ArgumentsDelta | CallCompleted | InlineCall | FaultFound
 
 
 @dataclass(frozen=True, slots=True)

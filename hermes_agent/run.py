@@ -6,8 +6,7 @@ is copied or read again, so a turn costs the same at any length of history.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, cast
 
@@ -26,9 +25,10 @@ from hermes_agent.errors import (
     RunError,
     ToolFailedError,
 )
-from hermes_agent.events import Event, Final, StepFinished, StepStarted, ToolFinished, ToolStarted
+from hermes_agent.events import Final, StepFinished, StepStarted, ToolFinished, ToolStarted
 from hermes_agent.formats.grammar import TurnGrammar
-from hermes_agent.formats.parser import TurnParser
+from hermes_agent.formats.prompt import inline_results
+from hermes_agent.generation import Emit, generate_turn
 from hermes_agent.limits import Limits, Usage
 from hermes_agent.messages import (
     AssistantMessage,
@@ -49,8 +49,6 @@ from hermes_agent.turn import CallPart, Fault, Turn
 __all__ = ["Emit", "Plan", "Run", "RunResult"]
 
 OutputT_co = TypeVar("OutputT_co", covariant=True, default=str)
-
-Emit = Callable[[Event], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +128,7 @@ class Run:
         self._attempts: list[str] = []
         self._corrections = 0
         self._answered_calls = False
+        self._inline_calls = 0
         self._guarantee: Guarantee = "checked"
 
     async def go(self) -> RunResult[Any]:
@@ -168,31 +167,14 @@ class Run:
                 LimitExceededError, f"no answer after steps={limits.steps!r} model turns", "raise Limits(steps=…)"
             )
         await self._tell(StepStarted(step))
-        parser: TurnParser | None = None
-        finish: FinishReason = "stop"
-        used = Usage(steps=1)
-        async with aclosing(self.model.generate(self._request())) as chunks:
-            async for chunk in chunks:
-                parser = parser or self._parser()  # not before: the dialect may have to be loaded, as the model is now
-                events = parser.feed(chunk.text) if chunk.text else ()
-                if chunk.finish_reason is not None:
-                    finish = chunk.finish_reason
-                    if chunk.guarantee is not None:
-                        self._weaken(chunk.guarantee)
-                    used = Usage(chunk.input_tokens, chunk.output_tokens, 1)
-                if self.emit is not None:
-                    for event in events:
-                        await self.emit(event)
-        turn, events = (parser or self._parser()).close(finish)
-        for event in events:
-            await self._tell(event)
-        self._turns.append(turn)
-        self._usage += used
-        await self._tell(StepFinished(step, turn, used))
-        return turn, finish
-
-    def _parser(self) -> TurnParser:
-        return TurnParser(tools=self.plan.tools, dialect=self.model.dialect, output=self.plan.output)
+        self._inline_calls = 0
+        made = await generate_turn(self.model, self._request(), emit=self.emit, answer_inline=self._answer_inline)
+        self._turns.append(made.turn)
+        self._usage += made.usage
+        if made.guarantee is not None:
+            self._weaken(made.guarantee)
+        await self._tell(StepFinished(step, made.turn, made.usage))
+        return made.turn, made.finish
 
     def _request(self) -> Request:
         plan, limits = self.plan, self.plan.limits
@@ -225,14 +207,7 @@ class Run:
         self._append(
             AssistantMessage(turn.text, turn.reasoning, tuple(calls), raw=turn.raw if broken else ""),
         )
-        limit = self.plan.limits.tool_calls
-        if limit is not None and self._usage.tool_calls + len(calls) > limit:
-            raise self._error(LimitExceededError, f"more than tool_calls={limit!r} calls", "raise Limits(tool_calls=…)")
-        for call in calls:
-            if (tool := self.plan.tools.get(call.name)) is not None and tool.function is None:
-                raise ConfigurationError(
-                    f"tool {call.name!r} has only a schema and cannot be run here", hint="give Tool.from_schema(call=…)"
-                )
+        self._check_calls(calls)
         # What follows a call that could not be read may be the inside of its strings: other people's text.
         sound = _calls_before_faults(turn)
         outcomes = [*await self._run_calls(calls[:sound]), *map(refuse_behind_fault, calls[sound:])]
@@ -249,6 +224,36 @@ class Run:
             self._correct(InvalidTurnError, turn, finish, "the model kept making calls that cannot be run")
         else:
             self._corrections = 0
+
+    def _check_calls(self, calls: Sequence[ToolCall]) -> None:
+        """Whether calls may be run at all.
+
+        Raises:
+            LimitExceededError: There were too many.
+            ConfigurationError: One of them is known by its schema only.
+        """
+        limit = self.plan.limits.tool_calls
+        if limit is not None and self._usage.tool_calls + len(calls) > limit:
+            raise self._error(LimitExceededError, f"more than tool_calls={limit!r} calls", "raise Limits(tool_calls=…)")
+        for call in calls:
+            if (tool := self.plan.tools.get(call.name)) is not None and tool.function is None:
+                raise ConfigurationError(
+                    f"tool {call.name!r} has only a schema and cannot be run here", hint="give Tool.from_schema(call=…)"
+                )
+
+    async def _answer_inline(self, found: Sequence[ToolCall | Fault]) -> str:
+        """Run calls that stand inside the thinking; what is put behind them there."""
+        at = f"{len(self.messages)}_{self._inline_calls}"
+        self._inline_calls += 1
+        calls = [replace(item, id=f"call_{at}_{i}") for i, item in enumerate(found) if isinstance(item, ToolCall)]
+        self._check_calls(calls)
+        outcomes = await self._run_calls(calls)
+        self._usage += Usage(tool_calls=sum(outcome.ran for outcome in outcomes))
+        self._answered_calls = self._answered_calls or any(not outcome.invalid for outcome in outcomes)
+        self._raise_failures(outcomes)
+        answers = iter(outcomes)
+        messages = [next(answers).message if isinstance(item, ToolCall) else fault_feedback(item) for item in found]
+        return "\n" + inline_results(messages, self.model.dialect)
 
     async def _run_calls(self, calls: Sequence[ToolCall]) -> list[Outcome]:
         if not calls:

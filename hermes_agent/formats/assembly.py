@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from hermes_agent.events import (
     ArgumentsDelta,
     CallCompleted,
     CallStarted,
     FaultFound,
+    InlineCall,
     ParserEvent,
     ReasoningDelta,
     TextDelta,
 )
 from hermes_agent.messages import ToolCall
-from hermes_agent.turn import CallPart, Fault, Part, TextPart, Turn
+from hermes_agent.turn import CallPart, Fault, Part, TextPart, Thinking, Turn
 
 __all__ = ["BLANK", "TurnBuilder"]
 
@@ -55,6 +57,7 @@ class TurnBuilder:
         self._reasoning: list[str] | None = None
         self._thought_begun = False
         self._newlines: list[str] = []
+        self._thinking: Thinking = "none"
         self._opened = 0
         self._started = False
         self._head = ""
@@ -141,6 +144,7 @@ class TurnBuilder:
         """A thinking block begins."""
         if self._reasoning is None:
             self._reasoning = []
+        self._thinking = "truncated"
         self._thought_begun = False
         self._newlines = []
         self.line_start = True
@@ -172,10 +176,26 @@ class TurnBuilder:
 
     def close_thought(self, *, cut: bool = False) -> None:
         """The thinking block ends; ``cut`` if no tag ends it."""
+        self._thinking = "truncated" if cut else "whole"
         if cut and self._newlines:
             self._reason("".join(self._newlines))
         self._newlines = []
         self.mark()
+
+    def never_opened(self) -> None:
+        """A tag closes a thinking block that never began."""
+        if not self.marked and not self.saying:
+            self._reasoning = []
+        if self._thinking == "none":
+            self._thinking = "never_opened"
+
+    def inline(self, parts: Iterable[CallPart | Fault]) -> None:
+        """Calls inside the thinking block are whole, and want their results there."""
+        for part in parts:
+            if isinstance(part, CallPart):
+                self.reasoning_calls.append(part.call)
+            if self.heard:
+                self.events.append(InlineCall(part.call if isinstance(part, CallPart) else part))
 
     # Calls. A block's text is told as it grows, less the white space at its ends.
 
@@ -252,4 +272,6 @@ class TurnBuilder:
     def turn(self, raw: str) -> Turn:
         """The turn as collected."""
         reasoning = None if self._reasoning is None else "".join(self._reasoning)
-        return Turn(tuple(self.parts), reasoning, tuple(self.reasoning_calls), tuple(self._repairs), raw)
+        return Turn(
+            tuple(self.parts), reasoning, tuple(self.reasoning_calls), tuple(self._repairs), raw, self._thinking
+        )

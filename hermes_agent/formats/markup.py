@@ -60,6 +60,7 @@ class Markup:
     thinks: Mapping[str, str]
     thoughts: Mapping[str, re.Pattern[str]]
     ends: BlockEnds
+    stops: tuple[str, ...]
     near: Mapping[str, re.Pattern[str]]
     _firsts: re.Pattern[str]
     _prefixes: frozenset[str]
@@ -102,6 +103,7 @@ def markup(stops: tuple[str, ...], think: tuple[str, str], objects: bool) -> Mar
             for closing in thinks.values()
         },
         ends=ends,
+        stops=stops,
         near={
             opening: re.compile(rf"{any_of([closing])}[sS]?\s{{0,4}}[>\]]|(?={ends.pattern.pattern})")
             for opening, closing in NEAR_MISSES.items()

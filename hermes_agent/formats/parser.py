@@ -29,7 +29,7 @@ the thinking).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any, Literal
+from typing import Any, get_args
 
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.events import ParserEvent
@@ -41,11 +41,10 @@ from hermes_agent.formats.repair import DEFAULT_REPAIRS, repair_names
 from hermes_agent.formats.states import FinishReason, TurnReader
 from hermes_agent.formats.tags import DEFAULT_STOPS, THINK_CLOSE, THINK_OPEN
 from hermes_agent.output import Output
+from hermes_agent.reasoning import ReasoningCalls
 from hermes_agent.turn import Turn
 
 __all__ = ["TurnParser", "parse"]
-
-ReasoningCalls = Literal["ignore", "use"]
 
 
 def parse(
@@ -91,8 +90,10 @@ def _reader(
     reasoning_open: bool,
     output: Any,
 ) -> TurnReader:
-    if reasoning_calls not in ("ignore", "use"):
-        raise ConfigurationError(f"unknown policy reasoning_calls={reasoning_calls!r}", hint='use "ignore" or "use"')
+    if reasoning_calls not in get_args(ReasoningCalls):
+        raise ConfigurationError(
+            f"unknown policy reasoning_calls={reasoning_calls!r}", hint='use "ignore", "use" or "inline"'
+        )
     if isinstance(dialect, str):
         dialect = named_dialect(dialect)
     names, schemas = read_tools(tools)
@@ -107,7 +108,7 @@ def _reader(
         using,
         markup(tuple(dialect.stops) if dialect else DEFAULT_STOPS, think, recover),
         typed=answer.kind == "json",
-        use_intentions=reasoning_calls == "use",
+        intentions=reasoning_calls,
     )
     if reasoning_open:
         reader.open_thought(think[1])
@@ -124,7 +125,9 @@ class TurnParser:
         dialect: Whose thinking tags and stop strings count; ``None`` takes the common ones.
         repairs: Names of `hermes_agent.formats.repair.REPAIRS` that may be used.
         reasoning_calls: Calls in thinking blocks are always in ``Turn.reasoning_calls``. ``"use"`` makes
-            them the turn's calls if there is nothing like a call outside.
+            them the turn's calls if there is nothing like a call outside. ``"inline"`` tells each as an
+            `InlineCall` as soon as it is whole, and drops what the piece holds behind it: feed the result, as
+            the model is to see it, and then what the model writes on.
         reasoning_open: The prompt ended with the opening tag of a thinking block.
         output: What the answer must be. A typed answer is JSON, in which tags are ordinary characters, and
             no call is recovered from bare JSON.
@@ -165,15 +168,20 @@ class TurnParser:
         if self._turn is not None:
             raise RuntimeError("the turn is finished; a new turn needs a new parser")
         if chunk:
-            self._raw.append(chunk)
             self._reader.read(chunk)
+            self._raw.append(chunk[: len(chunk) - self._reader.dropped])
         return self._reader.builder.take_events()
+
+    @property
+    def raw(self) -> str:
+        """Everything read so far."""
+        return "".join(self._raw)
 
     def close(self, finish_reason: FinishReason | None = None) -> tuple[Turn, list[ParserEvent]]:
         """The turn ends here. Returns the turn, and the events that only its end brings."""
         if self._turn is None:
             self._reader.end(finish_reason)
-            self._turn = self._reader.builder.turn("".join(self._raw))
+            self._turn = self._reader.builder.turn(self.raw)
         return self._turn, self._reader.builder.take_events()
 
     def finish(self, finish_reason: FinishReason | None = None) -> Turn:

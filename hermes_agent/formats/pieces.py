@@ -89,6 +89,11 @@ class Thought:
         elif text:
             builder.note_line(text)
 
+    def begin_call(self, at: int) -> None:
+        """The text of a call is wanted from here on."""
+        self.calls_at = at
+        self._calls = []
+
     @property
     def calls(self) -> str:
         """The text from the first call on."""

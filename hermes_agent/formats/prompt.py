@@ -27,7 +27,7 @@ from hermes_agent.output import Output
 from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.tool import Tool
 
-__all__ = ["render", "render_segments", "template_segments"]
+__all__ = ["inline_results", "render", "render_segments", "template_segments"]
 
 
 def render(
@@ -303,6 +303,12 @@ def _result(message: ToolMessage, dialect: Dialect) -> str:
     else:
         text = dump_json(text)
     return f'{{"name": {dump_json(message.name)}, "content": {text}}}'
+
+
+def inline_results(messages: Sequence[ToolMessage], dialect: Dialect) -> str:
+    """Tool results as they stand inside a thought, behind their calls; nothing in them reads as markup."""
+    told = (neutralise(_result(message, dialect), dialect) for message in messages)
+    return "".join(f"<tool_response>\n{text}\n</tool_response>\n" for text in told)
 
 
 def _chat_turns(

@@ -13,6 +13,7 @@ from hermes_agent.formats.markup import Kind, Markup
 from hermes_agent.formats.pieces import Pieces, Thought
 from hermes_agent.formats.scan import ValueScanner
 from hermes_agent.formats.tags import TOOL_CALL_CLOSE, TOOL_CALL_OPEN, fold
+from hermes_agent.reasoning import ReasoningCalls
 from hermes_agent.turn import CallPart, Fault, FinishReason, Part, TextPart
 
 __all__ = ["FinishReason", "TurnReader"]
@@ -30,13 +31,15 @@ so that their number must be bounded; the scanner reads nothing twice."""
 class TurnReader(Pieces):
     """Reads one turn into its `TurnBuilder`; see `TurnParser` for what it does."""
 
-    def __init__(self, using: ReadingRules, markup: Markup, *, typed: bool, use_intentions: bool) -> None:
+    def __init__(self, using: ReadingRules, markup: Markup, *, typed: bool, intentions: ReasoningCalls) -> None:
         super().__init__()
         self.builder = TurnBuilder()
+        self.dropped = 0
+        """Characters of the last piece that stood behind a call inside the thinking, and were not read."""
         self._using = using
         self._markup = markup
         self._typed = typed
-        self._use_intentions = use_intentions
+        self._intended = intentions
         self._thinks = True
         self._reason: FinishReason | None = None
         self._state: Callable[[], bool] = self._text
@@ -50,6 +53,7 @@ class TurnReader(Pieces):
 
     def read(self, chunk: str) -> None:
         """Read on."""
+        self.dropped = 0
         self._take(chunk)
         while self._state():
             pass
@@ -63,7 +67,7 @@ class TurnReader(Pieces):
         if self._thought:
             self._end_thought(self._thought)
         self.builder.end_text()
-        if self._use_intentions and all(isinstance(part, TextPart) for part in self.builder.parts):
+        if self._intended == "use" and all(isinstance(part, TextPart) for part in self.builder.parts):
             for part, raw in self._intentions:
                 self._add(part, raw)
 
@@ -168,8 +172,7 @@ class TurnReader(Pieces):
 
     def _unthink(self, end: int) -> None:
         """A thinking block ends that never began."""
-        if not self.builder.marked and not self.builder.saying:
-            self.builder.open_thought()
+        self.builder.never_opened()
         self.builder.repair("orphan_think_close")
         self._skip(end)
 
@@ -319,7 +322,13 @@ class TurnReader(Pieces):
                 self._pos = match.end()
                 self._close_thought(thought)
                 return True
-            if literal == TOOL_CALL_OPEN:
+            if self._intended == "inline" and literal not in self._markup.stops:
+                if literal == TOOL_CALL_CLOSE and self._inline(thought, match.end()):
+                    return False
+                if literal == TOOL_CALL_OPEN:
+                    self._ponder(thought, start)
+                    thought.begin_call(self._base + start)
+            elif literal == TOOL_CALL_OPEN:
                 self._intend(thought, start)
             elif literal == TOOL_CALL_CLOSE:
                 thought.answer_at = self._base + match.end()
@@ -352,6 +361,18 @@ class TurnReader(Pieces):
             if held:
                 thought.held_at = self._base + start
 
+    def _inline(self, thought: Thought, end: int) -> bool:
+        """Whether a call inside the thinking is whole at ``_buf[end]``: then nothing behind it is read."""
+        self._ponder(thought, end)
+        found = [part for part in self._inner(thought.calls) if not isinstance(part, TextPart)]
+        if not found or any(isinstance(part, Fault) and part.kind == "truncated" for part in found):
+            return False  # no call was open, or the tag stands in a string of its arguments
+        self.builder.inline(found)
+        thought.calls_at = None
+        self.dropped = len(self._buf) - end
+        self._buf = self._buf[:end]
+        return True
+
     def _close_thought(self, thought: Thought, *, cut: bool = False) -> None:
         self.builder.think(thought.held)
         self.builder.close_thought(cut=cut)
@@ -369,7 +390,7 @@ class TurnReader(Pieces):
 
     def _inner(self, text: str) -> list[Part]:
         """What a part of the thinking holds, read as if it stood outside."""
-        reader = TurnReader(replace(self._using, names=None), self._markup, typed=False, use_intentions=False)
+        reader = TurnReader(replace(self._using, names=None), self._markup, typed=False, intentions="ignore")
         reader._thinks = False
         reader._objects_from = len(text)
         reader.builder.heard = False

@@ -1,0 +1,140 @@
+"""One model turn: written by the model, read by the parser as it comes, told as events.
+
+Mostly that is one request. With ``Reasoning(calls="inline")`` a turn is written in several: the model stops behind
+a call inside its thinking, the result is put there, and it writes on behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from hermes_agent.events import Event, InlineCall
+from hermes_agent.formats.parser import TurnParser
+from hermes_agent.limits import Usage
+from hermes_agent.messages import ToolCall
+from hermes_agent.models.base import Chunk, FinishReason, Guarantee, Model, Request, weakest
+from hermes_agent.turn import Fault, Turn
+
+__all__ = ["AnswerInline", "Emit", "Generation", "generate_turn"]
+
+Emit = Callable[[Event], Awaitable[None]]
+
+AnswerInline = Callable[[Sequence[ToolCall | Fault]], Awaitable[str]]
+"""Runs calls of a thought, and gives the text that goes behind them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A turn, how it ended, what it cost, and how it was enforced if that is less than the model promised."""
+
+    turn: Turn
+    finish: FinishReason
+    usage: Usage
+    guarantee: Guarantee | None
+
+
+async def generate_turn(
+    model: Model, request: Request, *, emit: Emit | None, answer_inline: AnswerInline
+) -> Generation:
+    """Have one turn written and read.
+
+    Args:
+        model: Writes it.
+        request: What is to be written, and what may be.
+        emit: Awaited with every event; ``None`` if nobody listens.
+        answer_inline: Runs the calls of a thought that wants results inline.
+    """
+    parts: list[_Part] = []
+    parser: TurnParser | None = None
+    while True:
+        part = _Part()
+        parts.append(part)
+        async with aclosing(model.generate(_rest(request, parser, parts))) as chunks:
+            async for chunk in chunks:
+                parser = parser or _parser(model, request)  # not before: now its dialect is there
+                events = parser.feed(chunk.text) if chunk.text else []
+                part.note(chunk, events)
+                if emit is not None:
+                    for event in events:
+                        await emit(event)
+                if part.inline and chunk.finish_reason is None:
+                    break
+        parser = parser or _parser(model, request)
+        if not part.inline or _used_up(request, parts):
+            break
+        events = parser.feed(await answer_inline(part.inline))
+        if emit is not None:
+            for event in events:
+                await emit(event)
+    finish = parts[-1].finish
+    turn, events = parser.close(finish)
+    if emit is not None:
+        for event in events:
+            await emit(event)
+    held_to = [part.guarantee for part in parts if part.guarantee is not None]
+    usage = Usage(sum(part.input_tokens for part in parts), sum(part.output_tokens for part in parts), steps=1)
+    return Generation(_judged(turn, request, parts), finish, usage, weakest(held_to) if held_to else None)
+
+
+class _Part:
+    """What one request brought."""
+
+    def __init__(self) -> None:
+        self.finish: FinishReason = "stop"
+        self.input_tokens = self.output_tokens = self.thinking_tokens = 0
+        self.thought_cut = False
+        self.guarantee: Guarantee | None = None
+        self.inline: list[ToolCall | Fault] = []
+
+    def note(self, chunk: Chunk, events: Sequence[Event]) -> None:
+        self.inline += [event.call for event in events if isinstance(event, InlineCall)]
+        self.input_tokens = chunk.input_tokens or self.input_tokens
+        # A request that is left before its end does not say what it cost: then a chunk counts as a token.
+        self.output_tokens = chunk.output_tokens or self.output_tokens + 1
+        self.thinking_tokens = chunk.thinking_tokens or self.thinking_tokens
+        if chunk.finish_reason is not None:
+            self.finish, self.output_tokens = chunk.finish_reason, chunk.output_tokens
+            self.thought_cut, self.guarantee = chunk.thought_cut, chunk.guarantee
+
+
+def _parser(model: Model, request: Request) -> TurnParser:
+    return TurnParser(
+        tools=[tool.name for tool in request.tools],
+        dialect=model.dialect,
+        output=request.output,
+        reasoning_calls=request.reasoning.calls if request.reasoning.mode != "off" else "ignore",
+    )
+
+
+def _rest(request: Request, parser: TurnParser | None, parts: Sequence[_Part]) -> Request:
+    """The request for what is still to be written, inside the thought that has just got its results."""
+    if parser is None:
+        return request
+    reasoning, limit = request.reasoning, request.max_tokens
+    if reasoning.max_tokens is not None:
+        thought = sum(part.thinking_tokens for part in parts)
+        reasoning = replace(reasoning, max_tokens=max(reasoning.max_tokens - thought, 1))
+    if limit is not None:
+        limit -= sum(part.output_tokens for part in parts)
+    grammar = None if request.grammar is None else request.grammar.in_thought()
+    return replace(request, prefix=parser.raw, grammar=grammar, reasoning=reasoning, max_tokens=limit)
+
+
+def _used_up(request: Request, parts: Sequence[_Part]) -> bool:
+    """Whether there are no tokens left to write on."""
+    used = sum(part.output_tokens for part in parts)
+    if request.max_tokens is None or used < request.max_tokens:
+        return False
+    parts[-1].finish = "length"
+    return True
+
+
+def _judged(turn: Turn, request: Request, parts: Sequence[_Part]) -> Turn:
+    """The turn, with what its text alone cannot tell about its thinking."""
+    if any(part.thought_cut for part in parts):
+        return replace(turn, thinking="overlong")
+    if request.reasoning.mode == "on" and turn.thinking == "none":
+        return replace(turn, thinking="never_opened")
+    return turn
