@@ -11,6 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from hermes_agent.events import Event, InlineCall
+from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.parser import TurnParser
 from hermes_agent.limits import Usage
 from hermes_agent.messages import ToolCall
@@ -46,33 +47,21 @@ async def generate_turn(
         emit: Awaited with every event; ``None`` if nobody listens.
         answer_inline: Runs the calls of a thought that wants results inline.
     """
+    reader = _Reader(model, request, emit)
     parts: list[_Part] = []
-    parser: TurnParser | None = None
     while True:
         part = _Part()
         parts.append(part)
-        async with aclosing(model.generate(_rest(request, parser, parts))) as chunks:
+        async with aclosing(model.generate(_rest(request, reader, parts))) as chunks:
             async for chunk in chunks:
-                parser = parser or _parser(model, request)  # not before: now its dialect is there
-                events = parser.feed(chunk.text) if chunk.text else []
-                part.note(chunk, events)
-                if emit is not None:
-                    for event in events:
-                        await emit(event)
+                part.note(chunk, await reader.read(chunk.text, chunk.dialect))
                 if part.inline and chunk.finish_reason is None:
                     break
-        parser = parser or _parser(model, request)
         if not part.inline or _used_up(request, parts):
             break
-        events = parser.feed(await answer_inline(part.inline))
-        if emit is not None:
-            for event in events:
-                await emit(event)
+        await reader.read(await answer_inline(part.inline))
     finish = parts[-1].finish
-    turn, events = parser.close(finish)
-    if emit is not None:
-        for event in events:
-            await emit(event)
+    turn = await reader.close(finish)
     held_to = [part.guarantee for part in parts if part.guarantee is not None]
     usage = Usage(sum(part.input_tokens for part in parts), sum(part.output_tokens for part in parts), steps=1)
     return Generation(_judged(turn, request, parts), finish, usage, weakest(held_to) if held_to else None)
@@ -99,18 +88,51 @@ class _Part:
             self.thought_cut, self.guarantee = chunk.thought_cut, chunk.guarantee
 
 
-def _parser(model: Model, request: Request) -> TurnParser:
-    return TurnParser(
-        tools=[tool.name for tool in request.tools],
-        dialect=model.dialect,
-        output=request.output,
-        reasoning_calls=request.reasoning.calls if request.reasoning.mode != "off" else "ignore",
-    )
+class _Reader:
+    """The parser of a turn, and whoever listens to it."""
+
+    def __init__(self, model: Model, request: Request, emit: Emit | None) -> None:
+        self._model, self._request, self._emit = model, request, emit
+        self._known: TurnParser | None = None
+
+    def _parser(self, dialect: Dialect | None = None) -> TurnParser:
+        # Not before there is a chunk: the dialect may have to be loaded, as the model is by then.
+        if self._known is None:
+            reasoning = self._request.reasoning
+            self._known = TurnParser(
+                tools=[tool.name for tool in self._request.tools],
+                dialect=self._model.dialect if dialect is None else dialect,
+                output=self._request.output,
+                reasoning_calls="ignore" if reasoning.mode == "off" else reasoning.calls,
+            )
+        return self._known
+
+    @property
+    def raw(self) -> str:
+        """Everything read so far."""
+        return "" if self._known is None else self._known.raw
+
+    async def read(self, text: str, dialect: Dialect | None = None) -> Sequence[Event]:
+        """Read on, and tell what was found."""
+        parser = self._parser(dialect)
+        return await self._told(parser.feed(text)) if text else ()
+
+    async def close(self, finish: FinishReason) -> Turn:
+        """The turn ends here."""
+        turn, events = self._parser().close(finish)
+        await self._told(events)
+        return turn
+
+    async def _told(self, events: Sequence[Event]) -> Sequence[Event]:
+        if self._emit is not None:
+            for event in events:
+                await self._emit(event)
+        return events
 
 
-def _rest(request: Request, parser: TurnParser | None, parts: Sequence[_Part]) -> Request:
+def _rest(request: Request, reader: _Reader, parts: Sequence[_Part]) -> Request:
     """The request for what is still to be written, inside the thought that has just got its results."""
-    if parser is None:
+    if not reader.raw:
         return request
     reasoning, limit = request.reasoning, request.max_tokens
     if reasoning.max_tokens is not None:
@@ -119,7 +141,7 @@ def _rest(request: Request, parser: TurnParser | None, parts: Sequence[_Part]) -
     if limit is not None:
         limit -= sum(part.output_tokens for part in parts)
     grammar = None if request.grammar is None else request.grammar.in_thought()
-    return replace(request, prefix=parser.raw, grammar=grammar, reasoning=reasoning, max_tokens=limit)
+    return replace(request, prefix=reader.raw, grammar=grammar, reasoning=reasoning, max_tokens=limit)
 
 
 def _used_up(request: Request, parts: Sequence[_Part]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Generic, cast
 import anyio
 from typing_extensions import TypeVar
 
-from hermes_agent.calls import OnToolError, Outcome, fault_feedback, refuse_behind_fault, run_calls
+from hermes_agent.calls import OnToolError, Outcome, fault_feedback, no_result, refuse_behind_fault, run_calls
 from hermes_agent.context import Retry, RunContext
 from hermes_agent.errors import (
     ConfigurationError,
@@ -25,7 +25,7 @@ from hermes_agent.errors import (
     RunError,
     ToolFailedError,
 )
-from hermes_agent.events import Final, StepFinished, StepStarted, ToolFinished, ToolStarted
+from hermes_agent.events import Event, Final, StepFinished, StepStarted, ToolFinished, ToolStarted
 from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.formats.prompt import inline_results
 from hermes_agent.generation import Emit, generate_turn
@@ -143,9 +143,11 @@ class Run:
                 self._guarantee = await self._promised()
                 return await self._loop()
         except HermesError as error:
+            self._close_calls()
             error.messages = error.messages or self.messages
             error.attempts = error.attempts or tuple(self._attempts)
             raise
+        self._close_calls()
         raise self._error(
             LimitExceededError, f"the run took more than seconds={self.plan.limits.seconds!r}", "raise the limit"
         )
@@ -328,6 +330,18 @@ class Run:
                 "look at .attempts; a larger model, worked examples= or constrain='auto' help",
                 raw=turn.raw,
             )
+
+    def _close_calls(self) -> None:
+        """Give a result to each call of the last turn that has none, so that the conversation can go on."""
+        answered: set[str] = set()
+        for message in reversed(self.messages):
+            if isinstance(message, AssistantMessage):
+                for call in message.tool_calls:
+                    if call.id not in answered:
+                        self._append(no_result(call))
+            if not isinstance(message, ToolMessage):
+                return
+            answered.add(message.call_id)
 
     def _append(self, message: Message) -> None:
         self.messages.append(message)
