@@ -6,6 +6,7 @@ Feedback texts follow the wording of Nous Research's reference script (Hermes-Fu
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from hermes_agent.messages import ToolCall, ToolMessage
 from hermes_agent.tool import Tool, ToolArgumentsError, cut, result_text
 from hermes_agent.turn import Fault
 
-__all__ = ["OnToolError", "Outcome", "fault_feedback", "refuse_behind_fault", "run_calls"]
+__all__ = ["OnToolError", "Outcome", "fault_feedback", "no_result", "refuse_behind_fault", "run_calls"]
 
 OnToolError = Literal["feedback", "raise"]
 """What becomes of an exception that a tool raises: the model is told its type and message, or the run ends."""
@@ -39,7 +40,7 @@ class Outcome:
         call: The call.
         message: What the model is told.
         seconds: Wall clock the tool took; 0 when it was not run.
-        error: What the tool raised, if it did.
+        error: What the tool raised, if it did; such as `SystemExit` is no `Exception`.
         invalid: The call itself was wrong (tool, arguments, or the tool said `Retry`): it counts as a
             correction.
         ran: The tool was run, whatever came of it.
@@ -48,7 +49,7 @@ class Outcome:
     call: ToolCall
     message: ToolMessage
     seconds: float = 0.0
-    error: Exception | None = None
+    error: BaseException | None = None
     invalid: bool = False
     ran: bool = False
 
@@ -112,8 +113,10 @@ async def _validated(
         )
     except Retry as retry:
         return _refused(call, str(retry))
-    except Exception as error:  # noqa: BLE001  # a validator is part of the tool: its errors are the tool's
-        return _failed(call, error, 0.0)
+    except BaseException as error:
+        if not _is_the_tools(error):
+            raise
+        return _failed(call, error, 0.0)  # a validator is part of the tool: its errors are the tool's
     if told is not None:
         await told(call)
     return replace(await _run(tool, call, arguments, limits, context_for), ran=True)
@@ -132,18 +135,43 @@ async def _run(
             return Outcome(call, ToolMessage(text, call.name, call.id), time.perf_counter() - started)
     except Retry as retry:
         return _refused(call, str(retry), time.perf_counter() - started)
-    except Exception as error:  # whatever a tool raises is the tool's result, or ends the run
+    except BaseException as error:  # whatever a tool raises is the tool's result, or ends the run
+        if not _is_the_tools(error):
+            raise
         _logger.info("tool %r failed", tool.name, exc_info=error)
         return _failed(call, error, time.perf_counter() - started)
     late = TimeoutError(f"{tool.name} did not finish within {seconds:g} seconds")
     return _failed(call, late, time.perf_counter() - started)
 
 
+def _is_the_tools(error: BaseException) -> bool:
+    """Whether it is a failure of the tool, and not somebody's wish that all of this ends.
+
+    ``sys.exit`` in a tool is no reason to end the program around it, nor is a cancellation of something the tool
+    waited for. A Ctrl-C and a cancellation of the run go through.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        group: BaseExceptionGroup[BaseException] = error
+        return all(map(_is_the_tools, group.exceptions))
+    if isinstance(error, asyncio.CancelledError):
+        return not _is_cancelled()
+    return isinstance(error, Exception | SystemExit)
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled the task we are in: asyncio counts that, whoever does it and in whatever way."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # trio, where this error means nothing
+        return False
+    return task is None or task.cancelling() > 0
+
+
 def _refused(call: ToolCall, text: str, seconds: float = 0.0) -> Outcome:
     return Outcome(call, ToolMessage(text, call.name, call.id, is_error=True), seconds, invalid=True)
 
 
-def _failed(call: ToolCall, error: Exception, seconds: float) -> Outcome:
+def _failed(call: ToolCall, error: BaseException, seconds: float) -> Outcome:
     # Type and message only: a traceback tells the model nothing and may hold secrets.
     text = f"Error: {type(error).__name__}: {error}" if str(error) else f"Error: {type(error).__name__}"
     return Outcome(call, ToolMessage(cut(text, 2000), call.name, call.id, is_error=True), seconds, error)
@@ -154,6 +182,12 @@ def refuse_behind_fault(call: ToolCall) -> Outcome:
     return _refused(
         call, "Not run, because a function call before it could not be read. Call it again if it is needed."
     )
+
+
+def no_result(call: ToolCall) -> ToolMessage:
+    """What stands for the result of a call when the run ended before there was one; it may have been running."""
+    text = "The run ended before this call had a result. Call it again if it is still needed."
+    return ToolMessage(text, call.name, call.id, is_error=True)
 
 
 def fault_feedback(fault: Fault, *, cut_off: bool = False) -> ToolMessage:

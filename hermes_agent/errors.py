@@ -109,7 +109,11 @@ class GuaranteeError(ModelError):
 
 
 class RunError(HermesError):
-    """The run ended without an answer; ``messages`` holds everything up to there."""
+    """The run ended without an answer.
+
+    ``messages`` holds everything up to there. Each call in it has one result, if only that the run ended first, so
+    that it can be the ``history`` of another run.
+    """
 
 
 class InvalidTurnError(RunError):
