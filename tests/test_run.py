@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import anyio
@@ -31,7 +33,7 @@ from hermes_agent import (
     tool,
 )
 from hermes_agent.formats import render
-from hermes_agent.messages import AssistantMessage, SystemMessage, ToolCall, ToolMessage, UserMessage
+from hermes_agent.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 from hermes_agent.models.base import Chunk, Request
 from hermes_agent.testing import ScriptedModel
 
@@ -295,6 +297,110 @@ async def test_what_a_tool_raises_can_end_the_run_instead() -> None:
     assert caught.value.messages[-1].role == "tool"
 
 
+def quits() -> None:
+    sys.exit("no licence")
+
+
+async def quits_on_the_loop() -> None:
+    sys.exit(3)
+
+
+async def waits_for_what_is_cancelled() -> None:
+    raise asyncio.CancelledError
+
+
+def cancelled_in_a_thread() -> None:
+    raise asyncio.CancelledError
+
+
+def several() -> None:
+    raise BaseExceptionGroup("both", [SystemExit(1), ValueError("x")])
+
+
+class Judged(BaseModel):
+    n: int
+
+    @field_validator("n")
+    @classmethod
+    def judge(cls, n: int) -> int:
+        sys.exit(f"{n} is too much")
+
+
+def judged(what: Judged) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "told"),
+    [
+        (quits, {}, "Error: SystemExit: no licence"),
+        (quits_on_the_loop, {}, "Error: SystemExit: 3"),
+        (waits_for_what_is_cancelled, {}, "Error: CancelledError"),
+        (cancelled_in_a_thread, {}, "Error: CancelledError"),
+        (several, {}, "Error: BaseExceptionGroup: both (2 sub-exceptions)"),
+        (judged, {"what": {"n": 5}}, "Error: SystemExit: 5 is too much"),
+    ],
+)
+async def test_a_tool_that_wants_to_end_everything_only_fails(
+    function: Callable[..., Any], arguments: dict[str, Any], told: str
+) -> None:
+    wish = ToolCall(function.__name__, arguments)
+    turn = AssistantMessage(tool_calls=(wish, ToolCall("add", {"a": 1, "b": 2})))  # side by side with another
+    agent = Agent(ScriptedModel([AssistantMessage(tool_calls=(wish,)), turn, "sorry"]), tools=[function, add])
+    result = await agent.run("?")
+    assert [m.content for m in results(result.messages)] == [told, told, "3"]
+    agent = Agent(ScriptedModel([AssistantMessage(tool_calls=(wish,))]), tools=[function], on_tool_error="raise")
+    with pytest.raises(ToolFailedError) as caught:
+        await agent.run("?")
+    assert caught.value.__cause__ is not None
+    assert type(caught.value.__cause__).__name__ in told
+
+
+async def test_a_run_that_is_cancelled_is_cancelled_whatever_its_tool_makes_of_it() -> None:
+    after: list[str] = []
+
+    async def waits() -> None:
+        scope.cancel()
+        await anyio.sleep_forever()
+
+    with anyio.CancelScope() as scope:
+        await Agent(ScriptedModel([call("waits"), "done"]), tools=[waits]).run("?")
+        after.append("went on")
+    assert scope.cancelled_caught
+    assert after == []
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("calls", [1, 2])
+async def test_a_task_of_asyncio_that_is_cancelled_is_cancelled(calls: int) -> None:
+    started = asyncio.Event()
+
+    async def waits() -> None:
+        started.set()
+        await anyio.sleep_forever()
+
+    def hangs() -> None:
+        release.wait()
+
+    release = threading.Event()
+    turn = AssistantMessage(tool_calls=(ToolCall("waits", {}), ToolCall("hangs", {}))[:calls])
+    task = asyncio.create_task(Agent(ScriptedModel([turn, "done"]), tools=[waits, hangs]).run("?"))
+    try:
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    finally:
+        release.set()
+
+
+def test_a_ctrl_c_in_a_tool_ends_the_program() -> None:
+    async def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Agent(ScriptedModel([call("interrupted"), "done"]), tools=[interrupted]).run_sync("?")
+
+
 async def test_a_huge_result_is_cut_where_the_model_can_see_it() -> None:
     def huge() -> str:
         return "x" * 10_000_000
@@ -329,6 +435,42 @@ async def test_limits_end_a_run_with_an_error_that_names_them(limits: Limits, na
     with pytest.raises(LimitExceededError, match=named) as caught:
         await Agent(ScriptedModel([call("add", a=1, b=2)] * 9), tools=[add], limits=limits).run("?")
     assert len(caught.value.messages) > 1
+
+
+async def nap() -> None:
+    await anyio.sleep_forever()
+
+
+TWO = AssistantMessage(tool_calls=(ToolCall("add", {"a": 1, "b": 2}), ToolCall("add", {"a": 3, "b": 4})))
+NAPS = AssistantMessage(tool_calls=(*TWO.tool_calls, ToolCall("nap", {}), ToolCall("nap", {})))
+NO_NAP = call("nap", minutes=1)
+BARE = Tool.from_schema(name="add", parameters={})
+
+
+@pytest.mark.parametrize(
+    ("turns", "first", "limits", "error"),
+    [
+        ([TWO, TWO], add, Limits(tool_calls=3), LimitExceededError),
+        ([TWO, TWO], add, Limits(steps=1), LimitExceededError),
+        ([TWO, NAPS], add, Limits(seconds=0.2, tool_seconds=None), LimitExceededError),
+        ([TWO, NO_NAP, NO_NAP], add, Limits(corrections=1), InvalidTurnError),
+        ([TWO], BARE, Limits(), ConfigurationError),
+        ([TWO], add, Limits(), ModelError),
+    ],
+)
+async def test_every_call_has_one_result_however_a_run_ends(
+    turns: list[AssistantMessage], first: Tool | Callable[..., Any], limits: Limits, error: type[HermesError]
+) -> None:
+    before: list[Message] = [UserMessage("before"), call("add", a=0, b=0)]  # a history that is not whole stays as it is
+    agent = Agent(ScriptedModel(turns), tools=[first, nap], limits=limits)
+    with pytest.raises(error) as caught:
+        await agent.run("?", history=before)
+    said = caught.value.messages
+    assert list(said[: len(before) + 1]) == [*before, UserMessage("?")]
+    calls = [c.id for m in said[len(before) :] if isinstance(m, AssistantMessage) for c in m.tool_calls]
+    assert len(calls) >= 2
+    assert [m.call_id for m in said if isinstance(m, ToolMessage)] == calls
+    assert (await Agent(ScriptedModel(["on it goes"])).run("Go on", history=said)).output == "on it goes"
 
 
 async def test_a_run_that_takes_too_long_is_stopped() -> None:
