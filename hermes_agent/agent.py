@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, cast, get_args, overload
+from typing import Any, Generic, TypedDict, cast, get_args, overload
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -30,9 +30,6 @@ from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.run import Plan, Run, RunResult
 from hermes_agent.sampling import Sampling
 from hermes_agent.tool import Tool, ToolArgumentsError
-
-if TYPE_CHECKING:
-    from hermes_agent.formats.schema import Bounds
 
 __all__ = ["Agent", "RunStream"]
 
@@ -173,8 +170,12 @@ class Agent(Generic[DepsT, OutputT]):
             raise ConfigurationError(f"tools={tools!r} is not a list", hint="pass tools=[...], even for one")
         given = tuple(Tool.of(tool) for tool in tools)
         answer, thinking = Output.of(output), Reasoning.of(reasoning)
-        bounds = _bounds(thinking, limits)
-        grammar = TurnGrammar(given, answer, tool_choice, parallel, thinking, bounds=bounds)
+
+        def turn(choice: str) -> TurnGrammar:
+            inline = thinking.mode != "off" and thinking.calls == "inline"
+            return TurnGrammar(given, answer, choice, parallel, thinking, inline=inline)
+
+        grammar = turn(tool_choice)
         forced = tool_choice not in ("auto", "none")
         system = (SystemMessage(instructions),) if instructions else ()
         worked = tuple(message for example in examples for message in _worked(example, given, answer))
@@ -184,7 +185,7 @@ class Agent(Generic[DepsT, OutputT]):
             output=answer,
             opening=(*system, *worked),
             grammar=grammar,
-            later_grammar=TurnGrammar(given, answer, "auto", parallel, thinking, bounds=bounds) if forced else grammar,
+            later_grammar=turn("auto") if forced else grammar,
             reasoning=thinking,
             sampling=sampling,
             limits=limits,
@@ -321,15 +322,6 @@ class RunStream(Generic[OutputT]):
                 self._result = await run.go()
             except Exception as error:  # noqa: BLE001  # raised again where the stream is read
                 self._error = error
-
-
-def _bounds(thinking: Reasoning, limits: Limits) -> Bounds | None:
-    """Leave a turn room for its answer: a thought ends at half of its tokens, at about four characters a token."""
-    if thinking.mode == "off" or limits.turn_tokens is None:
-        return None
-    from hermes_agent.formats.schema import Bounds
-
-    return Bounds(thought=limits.turn_tokens * 2)
 
 
 def _worked(example: Example, tools: Sequence[Tool], output: Output[Any]) -> Sequence[Message]:

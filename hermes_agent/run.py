@@ -44,7 +44,7 @@ from hermes_agent.output import Output, OutputError
 from hermes_agent.reasoning import Reasoning
 from hermes_agent.sampling import Sampling
 from hermes_agent.tool import Tool
-from hermes_agent.turn import CallPart, Fault, Turn
+from hermes_agent.turn import CallPart, Fault, Thinking, Turn
 
 __all__ = ["Emit", "Plan", "Run", "RunResult"]
 
@@ -103,6 +103,11 @@ class RunResult(Generic[OutputT_co]):
     def reasoning(self) -> str | None:
         """The thought behind the answer; ``None`` when the last turn had no thinking block."""
         return self.turns[-1].reasoning
+
+    @property
+    def thinking(self) -> Thinking:
+        """What became of that thought: whether it ended by itself, by its budget, too late or never began."""
+        return self.turns[-1].thinking
 
 
 class Run:

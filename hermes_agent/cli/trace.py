@@ -20,6 +20,7 @@ from hermes_agent.events import (
     Event,
     FaultFound,
     Final,
+    InlineCall,
     ParserEvent,
     ReasoningDelta,
     StepFinished,
@@ -154,8 +155,8 @@ class Trace:
             case TextDelta(text):
                 self._wrote_text = True
                 self._go_on(TextDelta, text, "", "")
-            case CallStarted() | ArgumentsDelta():
-                pass  # shown once it is whole
+            case CallStarted() | ArgumentsDelta() | InlineCall():
+                pass  # shown once it is whole, or as part of the thought
             case CallCompleted(_, call):
                 self._line(f"{self._call} {self._spelled(call)}", "cyan")
             case FaultFound(fault):

@@ -89,8 +89,8 @@ class Thought:
         elif text:
             builder.note_line(text)
 
-    def begin_call(self, at: int) -> None:
-        """The text of a call is wanted from here on."""
+    def begin_call(self, at: int | None) -> None:
+        """The text of a call is wanted from here on; ``None``: there is none."""
         self.calls_at = at
         self._calls = []
 

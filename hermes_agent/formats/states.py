@@ -368,7 +368,7 @@ class TurnReader(Pieces):
         if not found or any(isinstance(part, Fault) and part.kind == "truncated" for part in found):
             return False  # no call was open, or the tag stands in a string of its arguments
         self.builder.inline(found)
-        thought.calls_at = None
+        thought.begin_call(None)
         self.dropped = len(self._buf) - end
         self._buf = self._buf[:end]
         return True

@@ -63,9 +63,9 @@ class Chunk:
     Attributes:
         text: New text; may be empty.
         finish_reason: Set on the last chunk only: ``"stop"`` or ``"length"``.
-        input_tokens: Tokens of the prompt; set on the last chunk.
-        output_tokens: Tokens written in the whole turn; set on the last chunk.
-        thinking_tokens: Those of them in the thinking block, as far as the model can tell; on the last chunk.
+        input_tokens: Tokens of the prompt; on the last chunk at the latest.
+        output_tokens: Tokens written so far; on the last chunk at the latest.
+        thinking_tokens: Those of them in the thinking block, as far as the model can tell; likewise.
         thought_cut: The thought was ended by its budget, not by the model; on the last chunk.
         guarantee: How strongly this turn was enforced, where that is less than the model promised; on the last
             chunk.

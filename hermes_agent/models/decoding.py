@@ -16,6 +16,7 @@ from transformers import DynamicCache, RepetitionPenaltyLogitsProcessor
 from hermes_agent.errors import ModelError
 from hermes_agent.models.base import FinishReason
 from hermes_agent.models.mask import TurnProcessor
+from hermes_agent.models.thinking import ThoughtBudget
 from hermes_agent.models.tokens import StopStrings, TextStream
 from hermes_agent.sampling import Sampling
 
@@ -44,6 +45,7 @@ class Decoder:
         model: The weights, in evaluation mode.
         stop_ids: Tokens that end a turn.
         bytes_of: The bytes a token stands for.
+        encode: The tokens of a piece of markup.
         reuse_prefix: Read only what is new when a prompt starts like the last one.
         reuse_decoded: Reuse also what the model wrote itself. Off for a model that writes with other arithmetic
             than it reads with: then the outcome of a turn never depends on what happened to be in the cache.
@@ -59,12 +61,14 @@ class Decoder:
         *,
         stop_ids: frozenset[int],
         bytes_of: Callable[[int], bytes],
+        encode: Callable[[str], list[int]],
         reuse_prefix: bool = True,
         reuse_decoded: bool = True,
     ) -> None:
         self._model = model
         self._stop_ids = stop_ids
         self._bytes_of = bytes_of
+        self._encode = encode
         self._reuse_prefix = reuse_prefix
         self._reuse_decoded = reuse_decoded
         self._last_only = _last_only(model)
@@ -82,6 +86,7 @@ class Decoder:
         limit: int,
         processor: TurnProcessor | None = None,
         stop_strings: Sequence[str] = (),
+        thought: ThoughtBudget | None = None,
     ) -> Iterator[Written]:
         """Write one turn. Every step costs at most one forward pass; drop the iterator to stop.
 
@@ -91,6 +96,7 @@ class Decoder:
             limit: Most tokens to write.
             processor: Keeps the turn to a grammar.
             stop_strings: End the turn where they appear and the grammar lets it end; they are not given out.
+            thought: Ends the thinking block in time.
         """
         draw = _Draw(sampling)
         text, stops, count = TextStream(self._bytes_of), StopStrings(stop_strings), 0
@@ -107,7 +113,15 @@ class Decoder:
             ids.append(token)
             if processor is not None:
                 processor.advance(token)
-            piece, stopped = stops.push(text.push(token), may_stop=processor is None or processor.accepting)
+            new, fresh = [token], text.push(token)
+            if thought is not None and thought.push(fresh) and not text.pending:
+                forced = self._end_thought(thought, processor)
+                new += forced
+                fresh += "".join(map(text.push, forced))
+                ids += forced
+                count += len(forced)
+                self.decoded += len(forced)
+            piece, stopped = stops.push(fresh, may_stop=processor is None or processor.accepting)
             if stopped:
                 yield Written(piece, count, "stop")
                 return
@@ -117,9 +131,20 @@ class Decoder:
                 reason = "length"
             yield Written(piece, count)
             if reason is None:
-                logits = self._forward([token])
+                logits = self._forward(new)
         rest, stopped = stops.push(text.flush(), may_stop=False)
         yield Written(rest + stops.flush(), count, reason)
+
+    def _end_thought(self, thought: ThoughtBudget, processor: TurnProcessor | None) -> list[int]:
+        """The tokens that end a thought here; none if the grammar wants something else first."""
+        forced = self._encode(thought.closing)
+        if processor is not None:
+            if not processor.allows(forced):
+                return []
+            for token in forced:
+                processor.advance(token)
+        thought.end()
+        return forced
 
     def _prefill(self, prompt: Sequence[int]) -> Generator[Written, None, torch.Tensor]:
         """Read the prompt, pausing behind each block; returns the logits behind the last token."""

@@ -37,6 +37,7 @@ from hermes_agent.models.checkpoint import (
     stops_of,
     template_of,
 )
+from hermes_agent.models.thinking import ThoughtBudget
 from hermes_agent.reasoning import Reasoning
 from hermes_agent.sampling import Sampling
 
@@ -210,6 +211,7 @@ class LocalModel:
     def _load(self) -> _Loaded:
         from hermes_agent.models.decoding import Decoder
         from hermes_agent.models.mask import TurnBackend
+        from hermes_agent.models.tokens import encode_segments
 
         tokenizer = self._tokenizer
         if not tokenizer.is_fast:
@@ -230,6 +232,7 @@ class LocalModel:
                 model,
                 stop_ids=stop_ids,
                 bytes_of=backend.bytes_of,
+                encode=lambda markup: encode_segments(tokenizer, [Segment(markup)]),
                 reuse_prefix=self._reuse_prefix,
                 reuse_decoded=self._source.writes_as_it_reads,
             ),
@@ -256,14 +259,10 @@ class LocalModel:
             await self._other_loops()
             try:
                 turn = await anyio.to_thread.run_sync(self._start, loaded, request, limiter=threads)
-                last: Written | None = None
                 # Each step is one call, so a cancelled or closed turn costs one token more at most.
                 while (step := await anyio.to_thread.run_sync(next, turn.steps, None, limiter=threads)) is not None:
-                    last = step
-                    if step.text and step.finish_reason is None:
-                        yield Chunk(step.text)
-                assert last is not None
-                yield Chunk(last.text, last.finish_reason, turn.prompt_tokens, last.tokens)
+                    if step.text or step.finish_reason is not None:
+                        yield turn.chunk(step)
             finally:
                 self._busy.release()
 
@@ -284,7 +283,7 @@ class LocalModel:
         """Render, tokenise and set up one turn; nothing is read or written yet."""
         from hermes_agent.models.tokens import encode_segments
 
-        prompt = encode_segments(loaded.tokenizer, self._segments(request))
+        prompt = encode_segments(loaded.tokenizer, [*self._segments(request), Segment(request.prefix)])
         room = loaded.context_length - len(prompt)
         if room < 1:
             raise ContextLengthError(
@@ -294,14 +293,17 @@ class LocalModel:
                 "longer context",
             )
         grammar = None if request.grammar is None else request.grammar.lark(loaded.tags)
+        limit = room if request.max_tokens is None else min(request.max_tokens, room)
+        thought = _budget(request, loaded.tags.thinking, limit)
         steps = loaded.decoder.write(
             prompt,
             sampling=request.sampling.over(loaded.sampling),
-            limit=room if request.max_tokens is None else min(request.max_tokens, room),
+            limit=limit,
             processor=None if grammar is None else loaded.backend.get_cfg_logits_processor(grammar),
             stop_strings=loaded.stop_strings,
+            thought=thought,
         )
-        return _Turn(len(prompt), steps)
+        return _Turn(len(prompt), steps, thought)
 
     def _segments(self, request: Request) -> list[Segment]:
         """The prompt, by the checkpoint's template or by ours."""
@@ -359,10 +361,27 @@ class LocalModel:
         return bare if len(bare) < len(text.rstrip("\n")) else text
 
 
+def _budget(request: Request, tags: tuple[str, str], limit: int) -> ThoughtBudget | None:
+    """How long the turn may think; without the caller's word half of what it may write, so that it can answer."""
+    if request.reasoning.mode == "off":
+        return None
+    tokens = max(limit // 2, 1) if request.reasoning.max_tokens is None else request.reasoning.max_tokens
+    opened = request.prefix.rfind(tags[0]) > request.prefix.rfind(tags[1])
+    if request.prefix and not opened:
+        return None
+    return ThoughtBudget(tokens, tags, opened=opened)
+
+
 @dataclass(frozen=True, slots=True)
 class _Turn:
     prompt_tokens: int
     steps: Iterator[Written]
+    thought: ThoughtBudget | None
+
+    def chunk(self, step: Written) -> Chunk:
+        """A step as the loop gets it. Every one says what the turn has cost, as the loop may leave it there."""
+        used, cut = (0, False) if self.thought is None else (self.thought.used, self.thought.cut)
+        return Chunk(step.text, step.finish_reason, self.prompt_tokens, step.tokens, used, cut)
 
 
 @dataclass(frozen=True, slots=True)

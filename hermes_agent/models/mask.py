@@ -12,7 +12,7 @@ compiler.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -74,6 +74,10 @@ class TurnProcessor(LLGuidanceLogitsProcessor):
     def complete(self) -> bool:
         """Whether the turn can only end here."""
         return self._matcher.is_stopped()
+
+    def allows(self, tokens: Sequence[int]) -> bool:
+        """Whether these tokens may come next, one after the other."""
+        return bool(self._matcher.validate_tokens(list(tokens)) == len(tokens))
 
     def advance(self, token: int) -> None:
         """Take note of a token that was written.

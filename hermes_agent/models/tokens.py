@@ -156,6 +156,11 @@ class TextStream:
         """The text that this token completes."""
         return self._decoder.decode(self._bytes_of(token))
 
+    @property
+    def pending(self) -> bool:
+        """Whether a character is half written."""
+        return bool(self._decoder.getstate()[0])
+
     def flush(self) -> str:
         """What is left: a replacement character if the last character was never finished."""
         return self._decoder.decode(b"", final=True)
