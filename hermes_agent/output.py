@@ -15,6 +15,8 @@ from typing_extensions import TypeForm, TypeVar
 
 from hermes_agent.errors import OutputTypeError
 from hermes_agent.json_schema import compile_schema
+from hermes_agent.json_text import dump_json
+from hermes_agent.python_regex import compile_quietly
 from hermes_agent.schema import describe, first_line, problem, pydantic_problems, python_schema
 
 __all__ = ["JsonSchema", "Output", "OutputError", "Regex"]
@@ -52,7 +54,12 @@ class JsonSchema:
 
 @dataclass(frozen=True, slots=True)
 class Regex:
-    """An answer whose whole text matches a regular expression of Python's ``re``."""
+    r"""An answer whose whole text matches a regular expression of Python's ``re``.
+
+    It means what ``re.fullmatch`` makes of it, ``\d`` and ``\w`` of all of Unicode included. A model that is held to it
+    by a mask needs one without lookaround, backreferences, atomic groups, possessive repeats and ``\b``: the grammar
+    refuses those, and names them. Tags that are markup, such as ``<tool_call>``, are never part of such an answer.
+    """
 
     pattern: str
 
@@ -66,12 +73,14 @@ class Output(Generic[T_co]):
         name: Name of the type, for messages.
         schema: JSON schema of the answer where it is JSON. Read only.
         pattern: Regular expression where it is one.
+        source: What it was made of where it is JSON: pydantic's adapter, or the JSON schema.
     """
 
     kind: Literal["text", "json", "regex"]
     name: str
     schema: dict[str, Any] | None = None
     pattern: str | None = None
+    source: object = field(default=None, repr=False, compare=False, kw_only=True)
     _read: Callable[[str], T_co] = field(repr=False, compare=False, kw_only=True)
     _plain: Callable[[Any], Any] = field(repr=False, compare=False, kw_only=True)
 
@@ -141,7 +150,7 @@ class Output(Generic[T_co]):
         if self.kind != "json":
             return str(plain)
         try:
-            return json.dumps(plain, ensure_ascii=False, allow_nan=False)
+            return dump_json(plain)
         except (TypeError, ValueError, RecursionError) as error:
             raise OutputError([problem((), f"{describe(value)} is not JSON: {error}")]) from error
 
@@ -169,10 +178,10 @@ def _regex(pattern: str | re.Pattern[str]) -> Output[str]:
     if not isinstance(text, str):
         _refuse(pattern, "it is no text", "give a pattern as str")
     try:
-        compiled = re.compile(pattern)
+        compiled = compile_quietly(pattern)
     except (re.error, TypeError, OverflowError, RecursionError) as error:
         _refuse(pattern, f"it is no regular expression: {error}", "correct the pattern")
-    flags = "" if isinstance(pattern, str) else "".join(f for f in "imsx" if compiled.flags & re.RegexFlag[f.upper()])
+    flags = "" if isinstance(pattern, str) else "".join(f for f in "aimsx" if compiled.flags & re.RegexFlag[f.upper()])
 
     def read(text: str) -> str:
         for candidate in (text, text.strip()):  # white space around an answer is not part of it, unless it must be
@@ -180,8 +189,13 @@ def _regex(pattern: str | re.Pattern[str]) -> Output[str]:
                 return candidate
         raise OutputError([problem((), f"the whole answer must match {compiled.pattern!r}, got {describe(text)}")])
 
+    def plain(value: object) -> str:
+        if not isinstance(value, str) or not compiled.fullmatch(value):
+            raise OutputError([problem((), f"{describe(value)} does not match {compiled.pattern!r}")])
+        return value
+
     written = f"(?{flags}){compiled.pattern}" if flags else compiled.pattern
-    return Output("regex", "Regex", pattern=written, _read=read, _plain=_same)
+    return Output("regex", "Regex", pattern=written, _read=read, _plain=plain)
 
 
 def _json_schema(spec: JsonSchema) -> Output[Any]:
@@ -197,7 +211,7 @@ def _json_schema(spec: JsonSchema) -> Output[Any]:
             raise OutputError(lines)
         return value
 
-    return Output("json", spec.name, schema=schema, _read=read, _plain=_same)
+    return Output("json", spec.name, schema=schema, source=schema, _read=read, _plain=_same)
 
 
 def _typed(spec: Any) -> Output[Any]:
@@ -235,7 +249,7 @@ def _typed(spec: Any) -> Output[Any]:
             raise OutputError([problem((), f"{describe(value)} is not of type {name}: {error}")]) from error
 
     name = spec.__name__ if inspect.isclass(spec) else repr(spec).replace("typing.", "")
-    return Output("json", name, schema=schema, _read=read, _plain=plain)
+    return Output("json", name, schema=schema, source=adapter, _read=read, _plain=plain)
 
 
 def strict_json(text: str) -> Any:

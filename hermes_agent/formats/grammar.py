@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from hermes_agent.errors import ConfigurationError
+from hermes_agent.errors import ConfigurationError, GrammarError
 from hermes_agent.formats.engine import compiled
 from hermes_agent.formats.lark import Parts, Place, Tags, compose
+from hermes_agent.formats.tags import THINK_CLOSE, THINK_OPEN
 from hermes_agent.output import Output
 from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.tool import Tool
@@ -90,7 +92,7 @@ class TurnGrammar:
         put("_derived", {})
         put("_parts", self._read(bounds))
         if self.output.kind == "regex" and not self.must_call:
-            compiled(self.lark())  # not every pattern of Python's is one of the engine's: say so now
+            self._check_pattern()
         put("key", _key(self._parts))
 
     @property
@@ -157,6 +159,23 @@ class TurnGrammar:
             put("key", _key(rest._parts))
             self._derived[place] = rest
         return self._derived[place]
+
+    def _check_pattern(self) -> None:
+        """Say now what else the first turn would run into: a pattern too large for the engine, or without a text.
+
+        Raises:
+            GrammarError: The engine does not read the pattern, or no answer matches it.
+        """
+        matcher = compiled(compose(replace(self._parts, calls=()), Tags.text())).deep_copy()
+        if self.reasoning != "off":  # up to the answer's first character
+            matcher.try_consume_tokens(list(f"{THINK_OPEN}{THINK_CLOSE}\n\n\n\n".encode()))
+        if not matcher.is_accepting() and not any(matcher.compute_bitmask()[:32]):  # no byte
+            begin = " without beginning with white space, which none does after thinking"
+            raise GrammarError(
+                f"no answer matches the pattern {self.output.pattern!r}{'' if self.reasoning == 'off' else begin}",
+                hint="correct the pattern; tags such as '<think>' cannot be part of an answer",
+                raw=self.output.pattern or "",
+            )
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"TurnGrammar is frozen; make a new one to change {name!r}")

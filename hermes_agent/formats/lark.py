@@ -11,6 +11,7 @@ from importlib.resources import files
 from itertools import starmap
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from hermes_agent.errors import GrammarError
 from hermes_agent.formats.tags import (
     DEFAULT_STOPS,
     FORBIDDEN_IN_TEXT,
@@ -22,6 +23,7 @@ from hermes_agent.formats.tags import (
     any_of,
 )
 from hermes_agent.formats.wire import dump_json
+from hermes_agent.python_regex import PatternError, spell_for_engine
 from hermes_agent.reasoning import Mode
 
 if TYPE_CHECKING:
@@ -171,6 +173,7 @@ def compose(turn: Parts, tags: Tags) -> str:
         "CALLS": " | ".join(starmap(_call, turn.calls)),
         "SCHEMA": "" if turn.answer is None or isinstance(turn.answer, str) else turn.answer.text,
         "PATTERN": _pattern(turn.answer) if isinstance(turn.answer, str) else "",
+        "START": "" if turn.reasoning == "off" else r" & /([^ \t\r\n](?s:.*))?/",
         "THINK_OPEN": _spelled(tags.think_open),
         "THINK_CLOSE": _spelled(tags.think_close),
         "CALL_OPEN": _spelled(tags.call_open),
@@ -220,8 +223,10 @@ def _call(name: str, arguments: Prepared) -> str:
 
 
 def _pattern(pattern: str) -> str:
-    """A Python regular expression, spelled for the engine, which knows no anchors and matches whole answers."""
-    from llguidance import regex_to_lark
-
-    bare = re.sub(r"\\(.)", lambda m: "" if m[1] in "AZ" else m[0], pattern, flags=re.DOTALL)
-    return str(regex_to_lark(bare, ""))
+    """A Python regular expression, spelled for the engine and between slashes."""
+    try:
+        return spell_for_engine(pattern)
+    except PatternError as error:
+        raise GrammarError(
+            f"no mask can hold an answer to the pattern {pattern!r}, which has {error}", hint=error.hint, raw=pattern
+        ) from error
