@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic
 
@@ -37,6 +37,21 @@ class RunContext(Generic[DepsT]):
     step: int = 0
     messages: Sequence[Message] = ()
     call_id: str = ""
+    _report: Callable[[str, float | None, float | None], None] | None = field(default=None, repr=False, compare=False)
+
+    def progress(self, message: str, done: float | None = None, total: float | None = None) -> None:
+        """Tell whoever watches the run how far this call is; `ToolProgress` events of a stream say it.
+
+        It returns at once, from an ``async def`` as from a worker thread. Where nobody watches, or the call
+        is over, it does nothing.
+
+        Args:
+            message: For people.
+            done: How much is done, in any unit.
+            total: How much there is to do, in the same unit.
+        """
+        if self._report is not None:
+            self._report(message, done, total)
 
 
 class Retry(Exception):  # noqa: N818  # an instruction to the model, not a failure of the program

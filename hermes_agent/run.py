@@ -6,8 +6,9 @@ is copied or read again, so a turn costs the same at any length of history.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, cast
 
 import anyio
@@ -46,9 +47,12 @@ from hermes_agent.sampling import Sampling
 from hermes_agent.tool import Tool
 from hermes_agent.turn import CallPart, Fault, Thinking, Turn
 
-__all__ = ["Emit", "Plan", "Run", "RunResult"]
+__all__ = ["Emit", "Plan", "Report", "Run", "RunResult"]
 
 OutputT_co = TypeVar("OutputT_co", covariant=True, default=str)
+
+Report = Callable[[ToolCall, str, float | None, float | None], None]
+"""Takes what a tool says of its progress, from any thread: the call, a message, how much is done, and of what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,7 @@ class Run:
         self, plan: Plan, model: Model, prompt: str, *, history: Sequence[Message], deps: Any, emit: Emit | None
     ) -> None:
         self.plan, self.model, self.deps, self.emit = plan, model, deps, emit
+        self.report: Report | None = None
         if not isinstance(cast("object", prompt), str):
             raise ConfigurationError(f"the prompt is {prompt!r}, which is not a str", hint="pass what the user says")
         for item in cast("Sequence[object]", history):
@@ -275,7 +280,12 @@ class Run:
 
     def _context(self, call: ToolCall) -> RunContext[Any]:
         return RunContext(
-            deps=self.deps, usage=self._usage, step=self._usage.steps, messages=self.messages, call_id=call.id
+            deps=self.deps,
+            usage=self._usage,
+            step=self._usage.steps,
+            messages=self.messages,
+            call_id=call.id,
+            _report=None if self.report is None else partial(self.report, call),
         )
 
     def _raise_failures(self, outcomes: Sequence[Outcome]) -> None:
