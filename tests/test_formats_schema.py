@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+import math
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hermes_agent.errors import GrammarError
+from hermes_agent.errors import ConfigurationError, GrammarError
 from hermes_agent.formats.engine import compiled
 from hermes_agent.formats.schema import Bounds, in_schema_order, prepare
 from hermes_agent.formats.shapes.string_patterns import PATTERNS
@@ -26,8 +28,8 @@ A_OR_B = {
 }
 
 
-def allows(schema: Any, text: str) -> bool:
-    matcher = compiled("%llguidance {}\nstart: %json " + prepare(schema).text).deep_copy()
+def allows(schema: Any, text: str, bounds: Bounds | None = None) -> bool:
+    matcher = compiled("%llguidance {}\nstart: %json " + prepare(schema, bounds=bounds).text).deep_copy()
     data = text.encode()
     return matcher.try_consume_tokens(list(data)) == len(data) and matcher.is_accepting()
 
@@ -174,6 +176,30 @@ def test_declared_names_may_match_a_pattern() -> None:
     assert prepare(schema).warnings == ()
     assert allows(schema, '{"ab": 1, "ac": [{"b": 1}]}')
     assert not allows(schema, '{"ab": "x"}')
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 9), st.integers(-(10**20), 10**20), st.sampled_from(({}, {"type": "number"}, {"minimum": -3})))
+def test_digits_behind_the_point_can_be_bounded(digits: int, value: int, schema: dict[str, Any]) -> None:
+    bounds = Bounds(number=None, fraction=digits)
+    text = f"{Decimal(10 * value + 1).scaleb(-digits):f}"  # which does not end in 0
+    assert allows(schema, text, bounds) == (float(text) >= schema.get("minimum", -math.inf))
+    longer = f"{Decimal(10 * value + 1).scaleb(-digits - 1):f}"
+    assert not allows(schema, longer, bounds)
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_bounded_digits_leave_numbers_between_close_bounds(one: float, two: float) -> None:
+    low, high = sorted((one, two))
+    assert prepare({"type": "number", "minimum": low, "maximum": high}, bounds=Bounds(fraction=2)).text
+
+
+@pytest.mark.parametrize("fraction", [0, 10, -1])
+def test_more_digits_than_the_engine_counts_are_refused(fraction: int) -> None:
+    with pytest.raises(ConfigurationError, match=f"fraction={fraction} is no number") as caught:
+        Bounds(fraction=fraction)
+    assert caught.match("give 1 to 9, or None")
 
 
 def test_bounds_hold_where_the_schema_says_nothing() -> None:

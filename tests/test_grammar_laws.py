@@ -6,11 +6,13 @@ import json
 import re
 from functools import cache
 from random import Random
-from typing import Any
+from typing import Annotated, Any
 
+import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
+from pydantic import Field
 
 from hermes_agent.errors import GrammarError
 from hermes_agent.formats.grammar import TurnGrammar
@@ -21,6 +23,7 @@ from hermes_agent.formats.wire import dump_json, serialise_calls
 from hermes_agent.json_schema import compile_schema
 from hermes_agent.output import JsonSchema, Output
 from hermes_agent.tool import Tool
+from tests.naming import label
 
 # Made-up schemas, each with values that are likely to be valid.
 
@@ -291,6 +294,35 @@ def test_an_accepted_answer_is_valid(case: Case, random: Random) -> None:
     assert turn.text == text
     if not grammar.warnings and not _repeats_a_key(text):
         output.validate(text)
+
+
+_NUMBERS: list[tuple[Any, st.SearchStrategy[Any]]] = [
+    (float, st.floats(allow_nan=False, allow_infinity=False)),
+    (Annotated[float, Field(ge=-1, lt=1)], st.floats(-1, 1, exclude_max=True)),
+    (list[float | None], st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.none(), max_size=3)),
+    (object, st.dictionaries(names, st.floats(allow_nan=False, allow_infinity=False), max_size=2)),
+    (JsonSchema({"type": "number"}), st.floats(allow_nan=False, allow_infinity=False)),
+]
+
+
+@settings(law, max_examples=150)
+@given(st.data())
+def test_a_dumped_float_is_accepted_and_read_back(data: st.DataObject) -> None:
+    spec, floats = data.draw(st.sampled_from(_NUMBERS))
+    output: Output[Any] = Output.of(spec)
+    value = data.draw(floats)
+    text = output.dump(value)
+    assert TurnGrammar((), output, bounds=UNBOUNDED).accepts(text)
+    assert output.validate(text) == value
+
+
+@pytest.mark.parametrize("value", [-0.0, 1e-10, 5e-324, -2.2250738585072014e-308, 1e16, 1e22, 1.7976931348623157e308])
+@pytest.mark.parametrize("spec", [float, object, JsonSchema({})], ids=label)
+def test_a_float_has_one_spelling(spec: Any, value: float) -> None:
+    text = Output.of(spec).dump(value)
+    assert text == dump_json(value)
+    assert not re.search("e|^-0.0$", text)
+    assert TurnGrammar((), spec, bounds=UNBOUNDED).accepts(text)
 
 
 def _repeats_a_key(text: str) -> bool:

@@ -7,10 +7,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
 from hermes_agent.ecma import compile_pattern
+from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats.engine import refusal
 from hermes_agent.formats.shapes.algebra import Algebra
 from hermes_agent.formats.shapes.nodes import (
@@ -41,6 +43,7 @@ _LONGEST_HOST = 253
 _SAY_NOTHING = frozenset(("binary", "byte", "password", "int32", "int64", "float", "double", "textarea"))
 """Formats that tell how a value is used or stored, and that no validator checks."""
 _MOST_DIGITS = 15
+_MOST_FRACTION = 9
 _ANY = "any"
 _MOST_COUNTED = 8
 """Optional properties whose number can be bounded; each doubles the alternatives."""
@@ -55,14 +58,27 @@ class Bounds:
     Attributes:
         string: Characters in a string that has neither ``maxLength`` nor a pattern, a format or fixed values.
         array: Items in an array without ``maxItems``.
-        number: Magnitude of a number without ``minimum`` or ``maximum``. Digits behind the point are not bounded.
+        number: Magnitude of a number without ``minimum`` or ``maximum``.
         thought: Characters in a thinking block; behind them its closing tag is forced.
+        fraction: Digits behind the point of a number without ``multipleOf``, from 1 to 9. Not bounded by default: the
+            engine counts no further than nine, and floats such as 0.30000000000000004 have more.
+
+    Raises:
+        ConfigurationError: ``fraction`` is none that the engine can count to.
     """
 
     string: int | None = 10_000
     array: int | None = 1_000
     number: int | None = 10**18
     thought: int | None = None
+    fraction: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.fraction is not None and not 1 <= self.fraction <= _MOST_FRACTION:
+            raise ConfigurationError(
+                f"fraction={self.fraction!r} is no number of digits that the engine can count",
+                hint=f"give 1 to {_MOST_FRACTION}, or None for no bound; for whole numbers use an integer type",
+            )
 
 
 def write(shape: Shape, algebra: Algebra, bounds: Bounds) -> dict[str, Any]:
@@ -148,7 +164,16 @@ class _Writer:
             schema["exclusiveMinimum" if shape.low_open else "minimum"] = shape.low
         if shape.high is not None and self._keeps(shape.high):
             schema["exclusiveMaximum" if shape.high_open else "maximum"] = shape.high
-        return _all(schema, [{"multipleOf": factor} for factor in shape.multiples])
+        return _all(schema, [{"multipleOf": factor} for factor in shape.multiples or self._fraction(shape)])
+
+    def _fraction(self, shape: Number) -> tuple[float, ...]:
+        """The step between numbers of so many digits behind the point, where several lie between the bounds."""
+        digits, low, high = self.bounds.fraction, shape.low, shape.high
+        if digits is None or shape.integer:
+            return ()
+        if low is not None and high is not None and Fraction(high) - Fraction(low) < Fraction(3, 10**digits):
+            return ()
+        return (float(f"1e-{digits}"),)
 
     def _keeps(self, bound: float) -> bool:
         """Whether the engine keeps a bound. It does keep ours: a power of ten below 2**62 is exact in its floats."""
