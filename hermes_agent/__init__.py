@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hermes_agent.tool import Tool, tool
 
 if TYPE_CHECKING:
-    from hermes_agent.agent import Agent, RunStream
+    from hermes_agent.agent import Agent
     from hermes_agent.context import Retry, RunContext
     from hermes_agent.errors import (
         ConfigurationError,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hermes_agent.reasoning import Reasoning
     from hermes_agent.run import RunResult
     from hermes_agent.sampling import Sampling
+    from hermes_agent.stream import RunStream
 
 # Name → module, imported on first use.
 _HOMES = {
@@ -49,7 +50,7 @@ _HOMES = {
     "RunContext": "context",
     "RunError": "errors",
     "RunResult": "run",
-    "RunStream": "agent",
+    "RunStream": "stream",
     "Sampling": "sampling",
     "ToolFailedError": "errors",
     "Usage": "limits",

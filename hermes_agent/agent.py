@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any, Generic, TypedDict, cast, get_args, overload
 
 import anyio
-from anyio.lowlevel import checkpoint
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from typing_extensions import TypeForm, TypeVar, Unpack
 
 from hermes_agent.calls import OnToolError
 from hermes_agent.context import DepsT
 from hermes_agent.errors import ConfigurationError
-from hermes_agent.events import Event
 from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.formats.wire import dump_json
 from hermes_agent.limits import Limits
@@ -29,6 +25,7 @@ from hermes_agent.output import JsonSchema, Output, OutputError, Regex
 from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.run import Plan, Run, RunResult
 from hermes_agent.sampling import Sampling
+from hermes_agent.stream import RunStream, watch
 from hermes_agent.tool import Tool, ToolArgumentsError
 
 __all__ = ["Agent", "RunStream"]
@@ -39,9 +36,6 @@ AnyOutputT = TypeVar("AnyOutputT")
 
 ToolLike = Tool | Callable[..., Any]
 Text = type[str] | Regex | re.Pattern[str]
-# Unbounded: were the run to wait for its reader, a reader that asks the same model something else would wait for
-# ever. What can pile up is bounded by the limits of the run.
-_STREAM_BUFFER = math.inf
 
 
 class Settings(TypedDict, total=False):
@@ -239,10 +233,9 @@ class Agent(Generic[DepsT, OutputT]):
         anyio.run(go)
         return results[0]
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self, prompt: str, *, history: Sequence[Message] = (), deps: DepsT | None = None
-    ) -> AsyncGenerator[RunStream[OutputT]]:
+    ) -> AbstractAsyncContextManager[RunStream[OutputT]]:
         """`run`, watched: a context manager whose target yields events as things happen.
 
         Leaving the block early cancels the model and the tools. Arguments and errors are those of `run`;
@@ -256,72 +249,7 @@ class Agent(Generic[DepsT, OutputT]):
             ...     print(events.result.output)
         """
         run = Run(self._plan, self.model, prompt, history=history, deps=deps, emit=None)  # may refuse to run
-        send, receive = anyio.create_memory_object_stream[Event](_STREAM_BUFFER)
-
-        async def emit(event: Event) -> None:
-            await checkpoint()  # let the reader run: a model may write without ever waiting for anything
-            send.send_nowait(event)
-
-        run.emit = emit
-        stream: RunStream[OutputT] = RunStream(receive)
-        broke: Exception | None = None
-        async with anyio.create_task_group() as group:
-            group.start_soon(stream.drive, run, send)
-            try:
-                with receive:
-                    yield stream
-            except Exception as error:  # noqa: BLE001  # carried past the task group, which would wrap it
-                broke = error
-            finally:
-                group.cancel_scope.cancel()
-        if broke is not None:
-            raise broke
-
-
-class RunStream(Generic[OutputT]):
-    """The events of one run, once; afterwards ``result`` holds what `Agent.run` would have returned."""
-
-    def __init__(self, receive: MemoryObjectReceiveStream[Event]) -> None:
-        self._receive = receive
-        self._result: RunResult[OutputT] | None = None
-        self._error: Exception | None = None
-
-    @property
-    def result(self) -> RunResult[OutputT]:
-        """The result.
-
-        Raises:
-            ConfigurationError: The events were not read to the end.
-            HermesError: The run failed; the same error that the iteration raised.
-        """
-        if self._error is not None:
-            raise self._error
-        if self._result is None:
-            raise ConfigurationError(
-                "the run has no result yet", hint="read the stream to its end: `async for event in stream: ...`"
-            )
-        return self._result
-
-    # An iterator, not a generator: a reader may `break`, and no half-read generator is left for the collector.
-    def __aiter__(self) -> RunStream[OutputT]:
-        return self
-
-    async def __anext__(self) -> Event:
-        try:
-            return await self._receive.receive()
-        except anyio.EndOfStream:
-            if self._error is not None:
-                raise self._error from None
-            raise StopAsyncIteration from None
-
-    async def drive(self, run: Run, send: MemoryObjectSendStream[Event]) -> None:
-        """Run to the end, telling every event; `Agent.stream` starts this in its task group."""
-        # The error is carried to the reader, who would otherwise get it wrapped in an exception group.
-        with send:
-            try:
-                self._result = await run.go()
-            except Exception as error:  # noqa: BLE001  # raised again where the stream is read
-                self._error = error
+        return watch(run, self._plan.output)
 
 
 def _worked(example: Example, tools: Sequence[Tool], output: Output[Any]) -> Sequence[Message]:

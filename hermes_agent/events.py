@@ -24,11 +24,13 @@ __all__ = [
     "Final",
     "InlineCall",
     "ParserEvent",
+    "PartialOutput",
     "ReasoningDelta",
     "StepFinished",
     "StepStarted",
     "TextDelta",
     "ToolFinished",
+    "ToolProgress",
     "ToolStarted",
 ]
 
@@ -111,6 +113,23 @@ class ToolStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolProgress:
+    """What a tool under way says of itself through ``RunContext.progress``.
+
+    Attributes:
+        call: The call that is being run.
+        message: For people.
+        done: How much is done, in any unit.
+        total: How much there is to do, in the same unit.
+    """
+
+    call: ToolCall
+    message: str
+    done: float | None = None
+    total: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ToolFinished:
     """A call has its result, or its refusal. ``seconds`` is wall clock; 0 for a call that was not run."""
 
@@ -129,10 +148,20 @@ class StepFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class PartialOutput:
+    """A typed answer as far as it is written; the last one of a run is the answer itself.
+
+    Required fields that are not there yet are ``None``; what is there has passed its validators.
+    """
+
+    output: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Final:
     """The validated answer; the last event of a run that succeeds."""
 
     output: Any
 
 
-Event = ParserEvent | StepStarted | StepFinished | ToolStarted | ToolFinished | Final
+Event = ParserEvent | StepStarted | StepFinished | ToolStarted | ToolProgress | ToolFinished | PartialOutput | Final

@@ -1,0 +1,269 @@
+"""Partial values of an answer that pydantic reads: objects of its own types, checked as far as they are whole.
+
+pydantic's core schema says what a type is made of. Only what is open needs care: everything in it that is whole
+is read by pydantic, by the very validators that will read it at the end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
+
+from hermes_agent.output import strict_json
+from hermes_agent.partial.schema import any_value
+from hermes_agent.partial.text import GrowingJson, Hidden, Invalid
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, TypeAdapter
+    from pydantic_core import SchemaValidator
+
+__all__ = ["TypeGrowth"]
+
+Schema = Mapping[str, Any]
+
+_NO_TEXT = {"model", "dataclass", "typed-dict", "list", "dict", "none"}
+"""Types that are never read from a JSON string."""
+_NO_BRACKET = {"str", "int", "float", "bool", "none", "literal", "enum", "date", "datetime", "time", "uuid", "decimal"}
+"""Types that are never read from a JSON object or array."""
+_GROWING_TEXT = {"type", "strict", "min_length", "max_length", "strip_whitespace", "metadata", "ref"}
+"""What may be asked of a string that is shown while it grows: its beginning is then the beginning of its end."""
+
+
+class TypeGrowth:
+    """Reads what a `GrowingJson` holds as a type of pydantic's.
+
+    Models, dataclasses, ``TypedDict``, ``list`` and ``dict`` grow by whole members, and plain ``str`` by
+    characters. Whatever else there is appears when it is whole: a field with a validator, a union that
+    is not decided, a set, a date.
+    """
+
+    def __init__(self, adapter: TypeAdapter[Any]) -> None:
+        core: Schema = adapter.core_schema
+        self._definitions: dict[str, Schema] = {}
+        if core["type"] == "definitions":
+            self._definitions = {one["ref"]: one for one in core["definitions"]}
+            core = core["schema"]
+        self._root = core
+        self._validators: dict[int, tuple[Schema, SchemaValidator]] = {}
+
+    def value(self, text: GrowingJson) -> Any:
+        """The partial value.
+
+        Raises:
+            Hidden: There is nothing to show yet.
+            Invalid: The answer cannot become valid.
+        """
+        return self._value(self._root, {}, text, 0)
+
+    def _value(self, schema: Schema, config: Schema, text: GrowingJson, depth: int, *, choice: bool = False) -> Any:
+        """The value at ``depth``; a ``choice`` of a union may hold no names but its own."""
+        schema = self._unwrapped(schema)
+        kind: str = schema["type"]
+        opened = text.is_open(depth)
+        if kind in (_NO_BRACKET if opened else _NO_TEXT if text.string is not None else ()):
+            raise Invalid
+        if kind in ("union", "tagged-union"):
+            return self._union(schema, config, text, depth)
+        if kind == "any":
+            return any_value(text, depth)
+        if not opened:
+            return self._string(schema, config, text)
+        if kind in ("list", "dict"):
+            return self._collection(schema, config, text, depth)
+        if kind == "typed-dict":
+            return self._typed_dict(schema, text, depth, choice=choice)
+        if kind == "model" and schema.get("root_model"):
+            root = self._value(schema["schema"], schema.get("config", {}), text, depth)
+            return _model(schema["cls"], {"root": root}, None, {"root"})
+        if kind == "model" and not schema.get("custom_init") and schema["schema"]["type"] == "model-fields":
+            return self._model(schema, text, depth, choice=choice)
+        if kind == "dataclass" and schema["schema"]["type"] == "dataclass-args":
+            return self._dataclass(schema, text, depth, choice=choice)
+        raise Hidden
+
+    def _unwrapped(self, schema: Schema) -> Schema:
+        """What stands behind references, defaults and ``None``, and under validators of a whole object."""
+        while True:
+            kind = schema["type"]
+            if kind == "definition-ref":
+                schema = self._definitions[schema["schema_ref"]]
+            elif kind in ("default", "nullable") or (kind == "function-after" and "ref" in schema):
+                schema = schema["schema"]
+            else:
+                return schema
+
+    def _string(self, schema: Schema, config: Schema, text: GrowingJson) -> str:
+        if schema["type"] != "str" or set(schema) - _GROWING_TEXT or {"str_to_lower", "str_to_upper"} & set(config):
+            raise Hidden
+        grown = json.dumps(text.grown())
+        try:
+            return cast("str", self._read(schema, schema, config, grown, text))
+        except Invalid:  # too short yet, or too long for ever: the end will say
+            raise Hidden from None
+
+    def _union(self, schema: Schema, config: Schema, text: GrowingJson, depth: int) -> Any:
+        """The value by the one choice that is left; while there are several, nothing is shown."""
+        choices = cast("Any", schema["choices"])
+        found: list[Any] = []
+        possible = 0
+        for choice in choices.values() if isinstance(choices, dict) else choices:
+            try:
+                one = cast("Schema", choice[0] if isinstance(choice, tuple) else choice)
+                found.append(self._value(one, config, text, depth, choice=True))
+            except Hidden:
+                possible += 1
+            except Invalid:
+                continue
+        if not possible and not found:
+            raise Invalid
+        if possible or len(found) > 1:
+            raise Hidden
+        return found[0]
+
+    def _collection(self, schema: Schema, config: Schema, text: GrowingJson, depth: int) -> Any:
+        whole = {name: value for name, value in schema.items() if name not in ("min_length", "ref")}
+        value = self._read(schema, whole, config, text.members(depth), text)
+        try:
+            if isinstance(value, list):
+                value.append(
+                    self._value(schema.get("items_schema", _ANY), config, text, depth + 1),
+                )
+            elif schema.get("keys_schema", _ANY)["type"] in ("str", "any") and (key := text.key(depth)) not in value:
+                value[key] = self._value(schema.get("values_schema", _ANY), config, text, depth + 1)
+        except Hidden:
+            pass
+        return value
+
+    def _typed_dict(self, schema: Schema, text: GrowingJson, depth: int, *, choice: bool) -> Any:
+        fields: dict[str, Schema] = schema["fields"]
+        config: Schema = schema.get("config", {})
+        present = {name: {**field, "required": False} for name, field in fields.items()}
+        whole = {name: value for name, value in schema.items() if name not in ("cls", "ref")} | {"fields": present}
+        if choice and _extra(schema, config) != "allow":
+            self._only_own(fields, config, text, depth)
+        value: dict[str, Any] = self._read(schema, whole, config, text.members(depth), text)
+        value.update(self._growing(fields, config, value, text, depth))
+        return {name: value[name] for name in (*fields, *value) if name in value}
+
+    def _model(self, schema: Schema, text: GrowingJson, depth: int, *, choice: bool) -> BaseModel:
+        inner: Schema = schema["schema"]
+        fields: dict[str, Schema] = inner["fields"]
+        config: Schema = schema.get("config", {})
+        present = {name: {**field, "schema": _optional(field["schema"])} for name, field in fields.items()}
+        if choice and _extra(inner, config) != "allow":
+            self._only_own(fields, config, text, depth)
+        values, extra, given = self._read(schema, {**inner, "fields": present}, config, text.members(depth), text)
+        growing = self._growing(fields, config, given, text, depth)
+        values.update(growing)
+        return _model(schema["cls"], {name: values[name] for name in fields}, extra, {*given, *growing})
+
+    def _dataclass(self, schema: Schema, text: GrowingJson, depth: int, *, choice: bool) -> Any:
+        inner: Schema = schema["schema"]
+        fields: dict[str, Schema] = {field["name"]: field for field in inner["fields"]}
+        config: Schema = schema.get("config", {})
+        present = [{**field, "schema": _optional(field["schema"])} for field in fields.values()]
+        if choice and _extra(inner, config) != "allow":
+            self._only_own(fields, config, text, depth)
+        whole = {**inner, "fields": present}
+        values: dict[str, Any] = self._read(schema, whole, config, text.members(depth), text)[0]
+        values.update(self._growing(fields, config, text.plain(depth), text, depth))
+        return _data_object(schema["cls"], values)
+
+    def _growing(
+        self, fields: Mapping[str, Schema], config: Schema, given: Any, text: GrowingJson, depth: int
+    ) -> dict[str, Any]:
+        """The member being written, by its field's name, if it can be shown."""
+        try:
+            key = text.key(depth)
+            for name, field in fields.items():
+                if key in _keys(name, field, config) and name not in given:
+                    return {name: self._value(field["schema"], config, text, depth + 1)}
+        except Hidden:
+            pass
+        return {}
+
+    def _only_own(self, fields: Mapping[str, Schema], config: Schema, text: GrowingJson, depth: int) -> None:
+        """Refuse names that are none of the type's.
+
+        Raises:
+            Invalid: There is such a name.
+        """
+        names = set(text.plain(depth))
+        with suppress(Hidden):
+            names.add(text.key(depth))
+        if names - {key for name, field in fields.items() for key in _keys(name, field, config)}:
+            raise Invalid
+
+    def _read(self, owner: Schema, whole: Schema, config: Schema, json_text: str, text: GrowingJson) -> Any:
+        """Read whole JSON by ``whole``, which is made from ``owner`` always in the same way.
+
+        Raises:
+            Hidden: A validator broke, which may be for want of what is not there yet.
+            Invalid: It does not fit.
+        """
+        text.parsed += len(json_text)
+        try:
+            strict_json(json_text)
+            return self._validator(owner, whole, config).validate_json(json_text)
+        except ValueError as error:  # pydantic's ValidationError and our OutputError
+            raise Invalid from error
+        except Exception as error:
+            raise Hidden from error
+
+    def _validator(self, owner: Schema, whole: Schema, config: Schema) -> SchemaValidator:
+        known = self._validators.get(id(owner))
+        if known is None:
+            from pydantic_core import SchemaValidator
+
+            schema = cast("Any", {"type": "definitions", "schema": whole, "definitions": [*self._definitions.values()]})
+            known = self._validators[id(owner)] = (owner, SchemaValidator(schema, cast("Any", config)))
+        return known[1]
+
+
+_ANY: Schema = {"type": "any"}
+
+
+def _optional(schema: Schema) -> Schema:
+    return schema if schema["type"] == "default" else {"type": "default", "schema": schema, "default": None}
+
+
+def _extra(fields: Schema, config: Schema) -> object:
+    """What becomes of names that are none of a type's."""
+    return fields.get("extra_behavior") or config.get("extra_fields_behavior")
+
+
+def _keys(name: str, field: Schema, config: Schema) -> set[str]:
+    """The names in JSON that are surely those of a field; longer paths are not looked into."""
+    alias = field.get("validation_alias")
+    if alias is None:
+        return {name}
+    by_name = config.get("validate_by_name") or config.get("populate_by_name")
+    return ({alias} if isinstance(alias, str) else set[str]()) | ({name} if by_name else set[str]())
+
+
+def _model(cls: type[BaseModel], values: dict[str, Any], extra: dict[str, Any] | None, given: set[str]) -> BaseModel:
+    """An instance as ``model_construct`` makes it, but without what the user does with whole ones."""
+    model = cls.__new__(cls)
+    # None where a required value is not there yet.
+    object.__setattr__(model, "__dict__", values)
+    object.__setattr__(model, "__pydantic_fields_set__", given)
+    object.__setattr__(model, "__pydantic_extra__", extra)
+    private = {name: attribute.get_default() for name, attribute in cls.__private_attributes__.items()}
+    object.__setattr__(model, "__pydantic_private__", private or None)
+    return model
+
+
+def _data_object(cls: type[Any], values: Mapping[str, Any]) -> Any:
+    """An instance whose ``__init__`` and ``__post_init__`` have not run, as they expect a whole one."""
+    made = object.__new__(cls)
+    for field in dataclasses.fields(cls):
+        value = None
+        if field.default is not dataclasses.MISSING:
+            value = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        object.__setattr__(made, field.name, values.get(field.name, value))
+    return made

@@ -1,0 +1,287 @@
+"""A run that is watched: its events as they happen, and views on them."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Generic
+
+import anyio
+from anyio.lowlevel import checkpoint
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from typing_extensions import TypeVar
+
+from hermes_agent.errors import ConfigurationError
+from hermes_agent.events import (
+    CallCompleted,
+    CallStarted,
+    Event,
+    FaultFound,
+    Final,
+    PartialOutput,
+    StepStarted,
+    TextDelta,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
+)
+from hermes_agent.messages import ToolCall
+from hermes_agent.output import Output
+from hermes_agent.partial import Partials
+from hermes_agent.run import Run, RunResult
+
+__all__ = ["RunStream", "watch"]
+
+OutputT = TypeVar("OutputT", default=str)
+
+# Unbounded: were the run to wait for its reader, a reader that asks the same model something else would wait for
+# ever. What can pile up is bounded by the limits of the run.
+_BUFFER = math.inf
+
+
+class RunStream(Generic[OutputT]):
+    """The events of one run, once; afterwards ``result`` holds what `Agent.run` would have returned.
+
+    ``text()`` and ``partials()`` show a part of the same events: what one view has taken is gone for
+    the others, and another view goes on where the first was left.
+    """
+
+    def __init__(self, receive: MemoryObjectReceiveStream[Event], output: Output[OutputT]) -> None:
+        self._receive = receive
+        self._output = output
+        self._partials = Partials(output)
+        self._next: deque[Event] = deque()
+        self._reading = False
+        self._ended = False
+        self._result: RunResult[OutputT] | None = None
+        self._error: Exception | None = None
+
+    @property
+    def result(self) -> RunResult[OutputT]:
+        """The result.
+
+        Raises:
+            ConfigurationError: The events were not read to the end.
+            HermesError: The run failed; the same error that the iteration raised.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._result is None:
+            raise ConfigurationError(
+                "the run has no result yet", hint="read the stream to its end: `async for event in stream: ...`"
+            )
+        return self._result
+
+    def text(self) -> AsyncIterator[str]:
+        """Only the visible text, in pieces as they come: that of every turn, with no thinking and no calls.
+
+        Raises:
+            ConfigurationError: The stream was read to its end before.
+        """
+        self._check_unread("text()")
+        return _Texts(self)
+
+    def partials(self) -> AsyncIterator[OutputT]:
+        """Only the typed answer: as far as it is written, again and again, and at last whole.
+
+        A partial value is an object of the answer's own type, in which required fields are ``None`` until
+        they are whole; `docs/streaming.md` says more. If a turn is not accepted as the answer, the values of
+        the next turn begin anew.
+
+        Raises:
+            ConfigurationError: The answer has no type, or the stream was read to its end before.
+        """
+        if self._output.kind != "json":
+            raise ConfigurationError(
+                f"an answer of type {self._output.name!r} has no partial values",
+                hint="use stream.text(), or give the agent an output= type that is read from JSON",
+            )
+        self._check_unread("partials()")
+        return _PartialOutputs(self)
+
+    # An iterator, not a generator: a reader may `break`, and no half-read generator is left for the collector.
+    def __aiter__(self) -> RunStream[OutputT]:
+        return self
+
+    async def __anext__(self) -> Event:
+        return await self.take(partial_outputs=True)
+
+    async def take(self, *, partial_outputs: bool) -> Event:
+        """The next event.
+
+        Args:
+            partial_outputs: Whether partial outputs are wanted, which cost a reading of the answer so far.
+
+        Raises:
+            ConfigurationError: Another task is reading, or the stream's block was left.
+            HermesError: The run failed.
+            StopAsyncIteration: There are no more.
+        """
+        if self._next:
+            return self._next.popleft()
+        if self._reading:
+            raise ConfigurationError(
+                "the stream is being read by another task", hint="read it in one place, and hand its events on"
+            )
+        self._reading = True
+        try:
+            event = await self._receive.receive()
+        except anyio.EndOfStream:
+            self._ended = True
+            if self._error is not None:
+                raise self._error from None
+            raise StopAsyncIteration from None
+        except anyio.ClosedResourceError:
+            raise ConfigurationError(
+                "the stream was left, which ended the run", hint="read it inside of its `async with` block"
+            ) from None
+        finally:
+            self._reading = False
+        return self._noted(event, partial_outputs)
+
+    def _noted(self, event: Event, partial_outputs: bool) -> Event:
+        """Follow the answer; returns what comes first, the event or a partial output."""
+        partials = self._partials
+        match event:
+            case StepStarted():
+                partials.begin()
+            case TextDelta(text):
+                partials.feed(text)
+                if partial_outputs and (value := partials.read()):
+                    self._next.append(PartialOutput(value[0]))
+            case CallStarted() | CallCompleted() | FaultFound():
+                partials.stop()
+            case Final(output) if partial_outputs and self._output.kind == "json":
+                self._next.append(event)
+                return PartialOutput(output)
+            case _:
+                pass
+        return event
+
+    def _check_unread(self, view: str) -> None:
+        if self._ended:
+            raise ConfigurationError(
+                f"the stream was read to its end, so that {view} has nothing to show",
+                hint="read events once; the whole answer is in stream.result.output",
+            )
+
+    async def drive(self, run: Run, send: MemoryObjectSendStream[Event]) -> None:
+        """Run to the end, telling every event; `watch` starts this in its task group."""
+        # The error is carried to the reader, who would otherwise get it wrapped in an exception group.
+        with send:
+            try:
+                self._result = await run.go()
+            except Exception as error:  # noqa: BLE001  # raised again where the stream is read
+                self._error = error
+
+
+class _Texts(AsyncIterator[str]):
+    def __init__(self, stream: RunStream[Any]) -> None:
+        self._stream = stream
+
+    async def __anext__(self) -> str:
+        while True:
+            event = await self._stream.take(partial_outputs=False)
+            if isinstance(event, TextDelta):
+                return event.text
+
+
+class _PartialOutputs(AsyncIterator[OutputT]):
+    def __init__(self, stream: RunStream[OutputT]) -> None:
+        self._stream = stream
+
+    async def __anext__(self) -> OutputT:
+        while True:
+            event = await self._stream.take(partial_outputs=True)
+            if isinstance(event, PartialOutput):
+                output: OutputT = event.output
+                return output
+
+
+class _Progress:
+    """Takes what tools say of themselves, from the loop's thread and from others, and tells it on the loop."""
+
+    def __init__(self, send: MemoryObjectSendStream[Event]) -> None:
+        self._send = send
+        self._thread = threading.get_ident()
+        self._soon = _loop_caller()
+        self.running: set[str] = set()
+
+    def report(self, call: ToolCall, message: str, done: float | None, total: float | None) -> None:
+        event = ToolProgress(call, message, done, total)
+        if threading.get_ident() == self._thread:
+            self._tell(event)
+        else:
+            # Nobody waits: a thread that was left behind must come to its end, whatever became of the loop.
+            self._soon(partial(self._tell, event))
+
+    def _tell(self, event: ToolProgress) -> None:
+        if event.call.id in self.running:
+            try:
+                self._send.send_nowait(event)
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                self.running.clear()  # the reader has left
+
+
+def _loop_caller() -> Callable[[Callable[[], None]], None]:
+    """What calls a function on the running loop from any thread, soon; it does nothing once the loop has ended."""
+    import sniffio
+
+    if sniffio.current_async_library() == "trio":
+        import trio
+
+        token = trio.lowlevel.current_trio_token()
+
+        def trio_soon(function: Callable[[], None]) -> None:
+            try:
+                token.run_sync_soon(function)
+            except trio.RunFinishedError:
+                return
+
+        return trio_soon
+
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+
+    def asyncio_soon(function: Callable[[], None]) -> None:
+        try:
+            loop.call_soon_threadsafe(function)
+        except RuntimeError:  # the loop is closed
+            return
+
+    return asyncio_soon
+
+
+@asynccontextmanager
+async def watch(run: Run, output: Output[OutputT]) -> AsyncGenerator[RunStream[OutputT]]:
+    """Run beside the block, which reads the events; leaving the block ends the run."""
+    send, receive = anyio.create_memory_object_stream[Event](_BUFFER)
+    progress = _Progress(send)
+
+    async def emit(event: Event) -> None:
+        await checkpoint()  # let the reader run: a model may write without ever waiting for anything
+        if isinstance(event, ToolStarted):
+            progress.running.add(event.call.id)
+        elif isinstance(event, ToolFinished):
+            progress.running.discard(event.call.id)
+        send.send_nowait(event)
+
+    run.emit, run.report = emit, progress.report
+    stream: RunStream[OutputT] = RunStream(receive, output)
+    broke: Exception | None = None
+    async with anyio.create_task_group() as group:
+        group.start_soon(stream.drive, run, send)
+        try:
+            with receive:
+                yield stream
+        except Exception as error:  # noqa: BLE001  # carried past the task group, which would wrap it
+            broke = error
+        finally:
+            group.cancel_scope.cancel()
+    if broke is not None:
+        raise broke
