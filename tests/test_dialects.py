@@ -6,6 +6,7 @@ import pytest
 
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats import DIALECTS, dialect, guess_dialect
+from hermes_agent.formats.dialects import calls_are_xml
 
 CHATML, LLAMA = "<|im_start|>", "<|start_header_id|>"
 
@@ -50,6 +51,16 @@ def test_turn_markup_is_that_of_the_published_templates(name: str, markup: str, 
         ("NousResearch/DeepHermes-3-Llama-3-8B-Preview", "deephermes-3"),
         ("NousResearch/Hermes-2-Pro-Mistral-7B", "hermes-2-pro"),
         ("Qwen/Qwen3-8B", "qwen3"),
+        ("qwen3:14b", "qwen3"),
+        ("models/qwen3_14b", "qwen3"),
+        ("Qwen/Qwen3-30B-A3B-Instruct-2507", "qwen3"),
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct", "qwen3"),
+        ("Qwen/Qwen3-Coder-30B-A3B-Instruct", "chatml"),
+        ("qwen3-coder:30b", "chatml"),
+        ("Qwen/Qwen3-Coder-Next", "chatml"),
+        ("Qwen/Qwen3.5-35B-A3B", "chatml"),
+        ("qwen3.5:9b", "chatml"),
+        ("models/qwen3_5", "chatml"),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "chatml"),
         ("", "chatml"),
     ],
@@ -66,6 +77,15 @@ def test_the_template_corrects_the_id() -> None:
 
 def test_a_real_qwen3_template_is_recognised(qwen3_template: str) -> None:
     assert guess_dialect("my-finetune", chat_template=qwen3_template).name == "qwen3"
+
+
+def test_a_template_that_asks_for_calls_in_xml_is_not_taken_for_that_of_qwen3(qwen3_template: str) -> None:
+    xml = qwen3_template + "{# <tool_call>\n<function=example>\n<parameter=x>\n1\n</parameter> #}"
+    assert not calls_are_xml(qwen3_template)
+    assert calls_are_xml(xml)
+    assert guess_dialect("my-finetune", chat_template=xml).name == "chatml"
+    assert guess_dialect("Qwen/Qwen3.5-4B", chat_template=xml).name == "chatml"
+    assert not calls_are_xml("<seed:tool_call>\n<function=example>")  # tags of its own
 
 
 def test_dialects_are_guessed_from_a_tokenizer(qwen3_template: str) -> None:

@@ -8,6 +8,7 @@ Random weights are the hardest writers there are: whatever the mask lets through
 
 from __future__ import annotations
 
+import copy
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -282,6 +283,24 @@ async def test_a_prompt_longer_than_the_window_says_so(model: LocalModel) -> Non
     assert "shorten" in caught.value.hint
 
 
+async def test_a_prompt_that_is_too_long_is_told_by_our_error_alone(caplog: pytest.LogCaptureFixture) -> None:
+    from transformers import logging
+
+    known = copy.deepcopy(tokenizer("qwen3"))
+    known.model_max_length = 20
+    model = LocalModel.from_objects(weights("qwen3"), known, dialect="chatml", context_length=20)
+    logger = logging.get_logger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        with pytest.raises(ContextLengthError):
+            await turn(model, UserMessage("word " * 50 + "<|im_end|>"))
+        assert caplog.text == ""
+        known.encode("word " * 50)
+        assert "longer than" in caplog.text  # elsewhere transformers still says so
+    finally:
+        logger.removeHandler(caplog.handler)
+
+
 async def test_a_turn_ends_where_the_window_does() -> None:
     model = tiny(context_length=20, dialect=dialect("chatml", stops=()))
     _, last = await turn(model, grammar=LONG, max_tokens=1000)
@@ -498,6 +517,18 @@ async def test_a_template_that_renders_tools_writes_the_prompt(qwen3_template: s
         add_generation_prompt=True, enable_thinking=False,
     )  # fmt: skip
     assert prompts.text == expected
+
+
+async def test_one_that_asks_for_calls_in_xml_writes_no_prompt_with_tools(qwen3_template: str) -> None:
+    own, known = weights("qwen3"), copy.deepcopy(tokenizer("qwen3"))
+    known.chat_template = qwen3_template + "{# <tool_call>\n<function=example> #}theirs"
+    prompts = Prompts(own, known)
+    model = LocalModel.from_objects(own, known, name="Qwen/Qwen3-Coder-30B-A3B-Instruct", reuse_prefix=False)
+    await turn(model, UserMessage("Rooms?"), tools=[Tool.of(book)], max_tokens=1)
+    assert "theirs" not in prompts.text
+    assert '{"name": <function-name>, "arguments": <args-json-object>}' in prompts.text
+    await turn(model, UserMessage("Rooms?"), max_tokens=1)
+    assert "theirs" in prompts.text
 
 
 async def test_without_one_the_dialect_writes_it() -> None:

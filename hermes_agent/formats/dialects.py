@@ -18,7 +18,7 @@ from hermes_agent.errors import ConfigurationError
 from hermes_agent.reasoning import Keep
 from hermes_agent.sampling import Sampling
 
-__all__ = ["DIALECTS", "Dialect", "dialect", "guess_dialect"]
+__all__ = ["DIALECTS", "Dialect", "calls_are_xml", "dialect", "guess_dialect"]
 
 _FUNCTION_CALL_SCHEMA = (
     '{"properties": {"name": {"title": "Name", "type": "string"}, "arguments": {"title": "Arguments", '
@@ -256,7 +256,8 @@ _IDS: tuple[tuple[str, str], ...] = (
     (r"hermes[-_ ]?4", "hermes-4-70b"),
     (r"hermes[-_ ]?3", "hermes-3"),
     (r"hermes[-_ ]?2[-_ ]?pro", "hermes-2-pro"),
-    (r"qwen[-_ ]?3", "qwen3"),
+    # Not Qwen3-Coder, Qwen3.5 and later ones: they call tools as <function=…><parameter=…>.
+    (r"qwen[-_ ]?3(?!.*coder)(?![._]\d+(?!\d*b))", "qwen3"),
 )
 
 
@@ -277,7 +278,9 @@ def guess_dialect(model: str | _Tokenizer = "", *, chat_template: str | None = N
         bos: The tokenizer's BOS token, where the tokenizer adds one.
 
     Returns:
-        A known dialect, its turn markup that of the template; plain ChatML when nothing tells.
+        A known dialect, its turn markup that of the template; plain ChatML when nothing tells. That also is for
+        models that learnt to write calls as XML, such as Qwen3-Coder and Qwen3.5 (`calls_are_xml`): our prompt asks
+        them for calls in JSON, which is what the grammar holds them to, though it is not what they practised.
     """
     if isinstance(model, str):
         model_id, shipped = model, None
@@ -295,6 +298,11 @@ def guess_dialect(model: str | _Tokenizer = "", *, chat_template: str | None = N
         found = replace(
             found, turn_open=_CHATML.turn_open, system_open="", turn_close=_CHATML.turn_close, stops=_CHATML.stops
         )
-    elif not name and "<tool_call>" in template and "<think>" in template:
+    elif not name and "<tool_call>" in template and "<think>" in template and not calls_are_xml(template):
         found = DIALECTS["qwen3"]
     return replace(found, bos=bos) if bos else found
+
+
+def calls_are_xml(chat_template: str) -> bool:
+    """Whether a template asks for calls as XML inside the tags of Hermes, as those of Qwen3-Coder and Qwen3.5 do."""
+    return "<tool_call>" in chat_template and "<function=" in chat_template

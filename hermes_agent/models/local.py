@@ -20,7 +20,7 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from hermes_agent.errors import ContextLengthError, ModelError, ModelUnavailableError
-from hermes_agent.formats.dialects import Dialect, guess_dialect
+from hermes_agent.formats.dialects import Dialect, calls_are_xml, guess_dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.grammar import Tags, TurnGrammar
 from hermes_agent.formats.prompt import render_segments, template_segments, template_switches
@@ -310,7 +310,9 @@ class LocalModel:
         template = self._asked_template
         if template is None and self._asked_dialect is None:
             shipped = template_of(self._tokenizer)
-            template = shipped if "tools" in shipped else None
+            # One that asks for calls in XML would ask for what the grammar forbids.
+            usable = "tools" in shipped and not (request.tools and calls_are_xml(shipped))
+            template = shipped if usable else None
         if template is None:
             return render_segments(
                 request.messages,

@@ -124,7 +124,8 @@ def _encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
     """
 
     def plain(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False))
+        # Not verbose: transformers would print its own warning about a prompt that is too long, before our error.
+        return list(tokenizer.encode(text, add_special_tokens=False, verbose=False))
 
     letter = tokenizer.convert_ids_to_tokens(plain("a"))
     if not (letter and letter[0].startswith("▁")):
