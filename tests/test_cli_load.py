@@ -149,6 +149,30 @@ def test_the_ready_made_tools_are_listed_when_there_is_none_of_a_name() -> None:
     assert "calculator" in caught.value.hint
 
 
+def test_only_what_can_be_a_tool_is_listed_instead_of_one_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_tools(["hermes_agent.toolbox:nope"])
+    assert caught.value.hint == "hermes_agent.toolbox has calculator, clock, fetch"
+    text = (
+        "from __future__ import annotations\nimport os\nfrom pathlib import Path\nfrom hermes_agent import Tool, tool\n"
+        "LIMIT = 3\ndef untyped(a): ...\ndef unknown(a: Nowhere): ...\ndef _own(a: int): ...\n"
+        "def add(a: int) -> int: ...\nmade = Tool.from_schema(name='made', parameters={})\n"
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        load_tools([f"{tools_file(tmp_path, text)}:ad"])
+    assert caught.value.hint.endswith("mine.py has add, made")
+    with pytest.raises(ConfigurationError) as caught:
+        load_tools([f"{tools_file(tmp_path, 'import os', 'empty.py')}:add"])
+    assert caught.value.hint.endswith("empty.py has nothing that could be meant")
+
+
+def test_what_a_file_only_works_with_is_not_listed(tmp_path: Path) -> None:
+    text = "from __future__ import annotations\nimport os\nPair = tuple[int, int]\nclass Sum: ...\n"
+    with pytest.raises(ConfigurationError) as caught:
+        load_object(f"{tools_file(tmp_path, text)}:Some")
+    assert caught.value.hint.endswith("mine.py has Pair, Sum")
+
+
 def test_a_file_without_tools_and_things_that_are_none(tmp_path: Path) -> None:
     empty = tools_file(tmp_path, "def f(a): ...\nx = 1\n")
     with pytest.raises(ConfigurationError, match="defines no tool"):

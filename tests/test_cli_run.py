@@ -83,12 +83,24 @@ def test_options_reach_the_run(mine: Path) -> None:
     assert "--max-steps" in ran.err
     strict = hermes("run", "q", "-m", f"{mine}:adds", "--constrain", "strict")
     assert strict.code == 1
-    assert "--constrain auto" in strict.err
+    assert "enforces nothing" in strict.err
+    told = hermes("run", "q", "-m", f"{mine}:stubborn", "--output", "int")
+    assert "--constrain auto" in told.err
+    assert "--examples" in told.err
 
 
 def test_the_question_may_come_from_stdin(mine: Path) -> None:
     ran = hermes("run", "-", "-m", f"{mine}:greets", "--json", stdin="Who are you?\n")
     assert json.loads(ran.out)["messages"][0]["text"] == "Who are you?"
+
+
+@pytest.mark.parametrize(("question", "stdin"), [("", ""), (" \n\t", ""), ("-", ""), ("-", " \n")])
+@pytest.mark.parametrize("options", [[], ["--json"], ["--quiet"]])
+def test_a_question_that_asks_nothing_is_wrong_usage(mine: Path, question: str, stdin: str, options: list[str]) -> None:
+    ran = hermes("run", question, "-m", f"{mine}:greets", *options, stdin=stdin)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{'' if question == '-' else question!r} asks nothing" in ran.err
+    assert "QUESTION" in ran.err
 
 
 def test_save_and_history_carry_a_conversation_on(mine: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from types import FrameType
 
 __all__ = ["noticed_by_loop", "noticed_while_reading"]
 
@@ -29,7 +30,7 @@ def noticed_while_reading() -> Generator[None]:
     if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
         yield  # the console of Windows waits for both; other threads get no signals
         return
-    handler = signal.signal(signal.SIGALRM, lambda *_: None)
+    handler = signal.signal(signal.SIGALRM, _ignore)
     timer = signal.setitimer(signal.ITIMER_REAL, _TICK_SECONDS, _TICK_SECONDS)
     try:
         yield
@@ -58,3 +59,7 @@ def noticed_by_loop() -> Generator[None]:
         finally:
             signal.set_wakeup_fd(earlier)
             loop.remove_reader(here)
+
+
+def _ignore(signum: int, frame: FrameType | None) -> None:
+    """Being called at all is what the signal is for."""

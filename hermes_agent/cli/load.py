@@ -44,10 +44,14 @@ def load_object(spec: str) -> Any:
     Raises:
         ConfigurationError: There is none, or loading its file fails; the message names file and line.
     """
+    return _object(spec, _is_own)
+
+
+def _object(spec: str, is_wanted: Callable[[Any], bool]) -> Any:
     where, _, name = spec.rpartition(":")
     if not where or not name:
         raise ConfigurationError(f"{spec!r} names no object", hint="write path.py:name or package.module:name")
-    return _attribute(_module(where), name, spec)
+    return _attribute(_module(where), name, spec, is_wanted)
 
 
 def load_model(spec: str | None) -> Model | str | None:
@@ -83,7 +87,7 @@ def _tools(spec: str) -> list[Tool]:
     if spec.endswith(".py"):
         return _every_tool(_module(spec), spec)
     if ":" in spec:
-        return [_tool(load_object(spec), spec)]
+        return [_tool(_object(spec, _can_be_tool), spec)]
     return [_ready_made(spec)]
 
 
@@ -114,6 +118,19 @@ def _tool(value: Any, spec: str) -> Tool:
         raise type(error)(f"{spec}: {error.message}", hint=error.hint) from error
 
 
+def _can_be_tool(value: Any) -> bool:
+    try:
+        _tool(value, "")
+    except HermesError:
+        return False
+    return True
+
+
+def _is_own(value: object) -> bool:
+    """Whether it may be what a user means, and not just what a file imports to work with."""
+    return not isinstance(value, ModuleType) and type(value).__module__ != "__future__"
+
+
 def _every_tool(module: ModuleType, spec: str) -> list[Tool]:
     """The tools and the public typed functions that a file defines itself; ``__all__`` narrows them."""
     from hermes_agent.tool import Tool
@@ -137,12 +154,15 @@ def _is_typed(function: Callable[..., object]) -> bool:
     return all(p.annotation is not p.empty for p in inspect.signature(function).parameters.values())
 
 
-def _attribute(module: ModuleType, name: str, spec: str) -> Any:
+def _attribute(module: ModuleType, name: str, spec: str, is_wanted: Callable[[Any], bool]) -> Any:
     value: Any = module
     for part in name.split("."):
         if not hasattr(value, part):
-            public = ", ".join(n for n in vars(module) if not n.startswith("_")) or "nothing public"
-            raise ConfigurationError(f"{spec!r}: there is no {name!r}", hint=f"{spec.rpartition(':')[0]} has {public}")
+            known = [n for n, v in vars(module).items() if not n.startswith("_") and is_wanted(v)]
+            raise ConfigurationError(
+                f"{spec!r}: there is no {name!r}",
+                hint=f"{spec.rpartition(':')[0]} has {', '.join(known) or 'nothing that could be meant'}",
+            )
         value = getattr(value, part)
     return value
 

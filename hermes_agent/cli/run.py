@@ -60,8 +60,19 @@ Examples:
 """
 
 
+def _something(question: str) -> str:
+    """A question that asks something.
+
+    Raises:
+        typer.BadParameter: It is blank.
+    """
+    if not question.strip():
+        raise typer.BadParameter(f"{question!r} asks nothing; say what the model is to do", param_hint="QUESTION")
+    return question
+
+
 def run(
-    question: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
+    question: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.", callback=_something)],
     model: ModelOption = None,
     tools: ToolsOption = None,
     output: OutputOption = None,
@@ -131,7 +142,7 @@ def _answered(
 
 
 def _asked(question: str) -> str:
-    return read_text("-").strip() if question == "-" else question
+    return _something(read_text("-").strip()) if question == "-" else question
 
 
 def _print_object(
