@@ -8,7 +8,7 @@ import unicodedata
 from functools import lru_cache
 from typing import Literal
 
-__all__ = ["compile_pattern"]
+__all__ = ["compile_pattern", "foreign_part"]
 
 Ranges = tuple[tuple[int, int], ...]
 """First and last code point of each run, in order and apart."""
@@ -24,6 +24,9 @@ _CATEGORY = re.compile(r"\{(?:General_Category=|gc=)?([A-Z][a-z]?)\}")
 _HEX = re.compile(r"x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\}")
 _CONTROL = re.compile(r"c([A-Za-z])")
 _PLAIN = "tnrfv"
+_FOREIGN_ESCAPES = re.compile(r"\\(?:[AzZa<>UQE]|x\{|b\{)")
+_FOREIGN_FLAGS = re.compile(r"\(\?[a-zA-Z]*[sm][a-zA-Z-]*[:)]")
+_SET_OPERATIONS = ("[", "&&", "--", "~~")
 
 
 @lru_cache(maxsize=1024)
@@ -40,6 +43,32 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
         return re.compile(_translate(pattern))
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{pattern!r} is not a pattern that can be checked: {error}") from error
+
+
+def foreign_part(pattern: str) -> str:
+    r"""What a pattern of Rust's or Python's holds that ECMA-262 would take for something else; empty if nothing.
+
+    Such are set operations, ``\A`` and ``\z``, and flags that change ``.`` and ``$``. That ``.`` and the shorthand
+    classes go by other tables beyond ASCII is not looked at.
+    """
+    at, inside = 0, False
+    while at < len(pattern):
+        if pattern[at] == "\\":
+            if foreign := _FOREIGN_ESCAPES.match(pattern, at):
+                return foreign[0]
+            at += 2
+        elif inside:
+            if operation := next((mark for mark in _SET_OPERATIONS if pattern.startswith(mark, at)), ""):
+                return operation
+            inside = pattern[at] != "]"
+            at += 1
+        elif opened := re.compile(r"\[\^?\]?").match(pattern, at):
+            inside, at = True, opened.end()
+        elif flags := _FOREIGN_FLAGS.match(pattern, at):
+            return flags[0]
+        else:
+            at += 1
+    return ""
 
 
 def _translate(pattern: str) -> str:

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, NoReturn, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast, overload
 
 from typing_extensions import TypeForm, TypeVar
 
@@ -17,7 +17,10 @@ from hermes_agent.errors import OutputTypeError
 from hermes_agent.json_schema import compile_schema
 from hermes_agent.json_text import dump_json
 from hermes_agent.python_regex import compile_quietly
-from hermes_agent.schema import describe, first_line, problem, pydantic_problems, python_schema
+from hermes_agent.schema import PatternMeaningError, describe, first_line, problem, pydantic_problems, python_schema
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 __all__ = ["JsonSchema", "Output", "OutputError", "Regex"]
 
@@ -214,8 +217,25 @@ def _json_schema(spec: JsonSchema) -> Output[Any]:
     return Output("json", spec.name, schema=schema, source=schema, _read=read, _plain=_same)
 
 
+def _adapter(spec: Any) -> tuple[TypeAdapter[Any], dict[str, Any]]:
+    """What reads a type from JSON, and its schema."""
+    from pydantic import PydanticUserError, TypeAdapter
+    from pydantic_core import SchemaError
+
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(spec)
+        return adapter, python_schema(adapter)
+    except PatternMeaningError as error:
+        why, _, hint = str(error).partition("; ")
+        _refuse(spec, why, hint)
+    except SchemaError as error:
+        _refuse(spec, f"pydantic says: {' '.join(str(error).split())}", "correct the constraint, such as the pattern")
+    except (PydanticUserError, TypeError, NameError, AttributeError) as error:
+        _refuse(spec, f"pydantic says: {first_line(error)}", "use a type that JSON can carry, such as a pydantic model")
+
+
 def _typed(spec: Any) -> Output[Any]:
-    from pydantic import PydanticUserError, TypeAdapter, ValidationError
+    from pydantic import ValidationError
     from pydantic_core import PydanticSerializationError
 
     if inspect.isroutine(spec):
@@ -224,11 +244,7 @@ def _typed(spec: Any) -> Output[Any]:
         _refuse(cast("object", spec), "it is a dict", "wrap a JSON schema in JsonSchema(...)")
     if isinstance(spec, str):
         _refuse(spec, "it is a string", "give the type itself, or Regex(...) for a pattern")
-    try:
-        adapter: TypeAdapter[Any] = TypeAdapter(spec)
-        schema = python_schema(adapter)
-    except (PydanticUserError, TypeError, NameError, AttributeError) as error:
-        _refuse(spec, f"pydantic says: {first_line(error)}", "use a type that JSON can carry, such as a pydantic model")
+    adapter, schema = _adapter(spec)
 
     def read(text: str) -> Any:
         value = strict_json(text)

@@ -7,11 +7,22 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
+from hermes_agent.ecma import foreign_part
+
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
     from pydantic.json_schema import GenerateJsonSchema
 
-__all__ = ["LINES", "SHOWN", "describe", "first_line", "problem", "pydantic_problems", "python_schema"]
+__all__ = [
+    "LINES",
+    "SHOWN",
+    "PatternMeaningError",
+    "describe",
+    "first_line",
+    "problem",
+    "pydantic_problems",
+    "python_schema",
+]
 
 SHOWN = 80
 """Characters of an offending value that are shown; a model needs to recognise it, not to read it again."""
@@ -31,12 +42,19 @@ _DELTA = f"^-?P(({_Y})?{_D}|{_Y}|({_Y})?({_D})?T(({_H})?({_M})?{_S}|({_H})?{_M}|
 _DECIMAL = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?$"
 
 
+class PatternMeaningError(TypeError):
+    """A pattern that pydantic reads in one way and a JSON schema in another."""
+
+
 def python_schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
     """The JSON schema of what a pydantic adapter reads: no titles, and every object closed.
 
     pydantic itself writes no ``additionalProperties: false``, and a grammar made from such a schema lets a
     model add keys for ever. It also gives dates without an offset, durations and decimals schemas that do
     not fit the text it writes for them; those are corrected here.
+
+    Raises:
+        PatternMeaningError: A pattern would mean something else in the schema.
     """
     return _closed(adapter.json_schema(mode="validation", schema_generator=_generator()))
 
@@ -55,6 +73,15 @@ def _generator() -> type[GenerateJsonSchema]:
 
         def time_schema(self, schema: Any) -> dict[str, Any]:
             return _zoned(f"^{_CLOCK}", "time", schema)
+
+        def str_schema(self, schema: Any) -> dict[str, Any]:
+            pattern: object = schema.get("pattern")
+            if isinstance(pattern, str) and (part := foreign_part(pattern)):
+                raise PatternMeaningError(
+                    f"the pattern {pattern!r} holds {part!r}, which means something else in JSON schemas; "
+                    "write it without, with the ends as '^' and '$' and every set spelled out"
+                )
+            return super().str_schema(schema)
 
         def timedelta_schema(self, schema: Any) -> dict[str, Any]:
             return {"type": "string", "pattern": _DELTA}

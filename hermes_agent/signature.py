@@ -228,13 +228,14 @@ def _field(annotation: Any, default: object) -> tuple[Any, object]:
 def _compile(fields: dict[str, Any], shown: str) -> tuple[dict[str, Any], Callable[[str], dict[str, Any]]]:
     """Schema and validator of an object of these fields: a TypedDict, because its keys may have any name."""
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter
+    from pydantic_core import SchemaError
 
     kind = cast("Any", TypedDict)("Arguments", fields)  # through Any, as its fields are known only now
     kind.__pydantic_config__ = ConfigDict(extra="forbid")
     try:
         adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(kind)
         schema = python_schema(adapter)
-    except (PydanticUserError, TypeError, NameError) as error:
+    except (PydanticUserError, SchemaError, TypeError, NameError) as error:
         _refuse(
             shown,
             f"has a parameter {_culprit(fields)!r} that pydantic cannot read from JSON: {first_line(error)}",
@@ -246,11 +247,12 @@ def _compile(fields: dict[str, Any], shown: str) -> tuple[dict[str, Any], Callab
 def _culprit(fields: Mapping[str, Any]) -> str | None:
     """The parameter whose type is to blame, looked for only after something failed."""
     from pydantic import PydanticUserError, TypeAdapter
+    from pydantic_core import SchemaError
 
     for name, kind in fields.items():
         try:
             python_schema(TypeAdapter(_without_not_required(kind)))
-        except (PydanticUserError, TypeError, NameError):
+        except (PydanticUserError, SchemaError, TypeError, NameError):
             return name
     return None
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hermes_agent.ecma import compile_pattern
+from hermes_agent.ecma import compile_pattern, foreign_part
 
 
 def found(pattern: str, text: str) -> bool:
@@ -81,3 +81,23 @@ def test_escaped_text_matches_itself_alone(text: str) -> None:
 def test_any_pattern_compiles_or_is_refused(pattern: str) -> None:
     with contextlib.suppress(ValueError):
         assert compile_pattern(pattern).flags & re.UNICODE
+
+
+@pytest.mark.parametrize(
+    ("pattern", "part"),
+    [
+        (r"^[^\]a-z\[]+\.(?:b|c)(?P<n>d)\d\x41(?i:k)$", ""),
+        ("[]a]&&--~~", ""),
+        ("[a-z&&[^b]]", "&&"),
+        ("[[:alpha:]]", "["),
+        ("[^]a--b]", "--"),
+        ("[a~~b]", "~~"),
+        (r"\Aa", r"\A"),
+        (r"a\z", r"\z"),
+        (r"\\a[\x{61}]", r"\x{"),
+        ("(?s).", "(?s)"),
+        ("(?im:^a)", "(?im:"),
+    ],
+)
+def test_what_means_something_else_in_other_languages_is_named(pattern: str, part: str) -> None:
+    assert foreign_part(pattern) == part

@@ -274,6 +274,12 @@ def test_a_pattern(spec: Regex | re.Pattern[str]) -> None:
         assert repr(text) in str(caught.value)
 
 
+def test_a_text_that_does_not_match_is_not_dumped() -> None:
+    for value in ("ab", " AB1", 3):
+        with pytest.raises(OutputError, match="does not match"):
+            Output.of(Regex(r"[A-Z]{2}\d+")).dump(value)
+
+
 def test_white_space_a_pattern_asks_for_is_kept() -> None:
     assert Output.of(Regex(r"\s*a\s")).validate(" a\n") == " a\n"
 
@@ -306,6 +312,8 @@ REFUSED: list[tuple[Any, str, str]] = [
     ([int], "cannot be an output", "a type that JSON can carry"),
     (Regex("("), r"'\(' cannot be an output: it is no regular expression", "correct the pattern"),
     (re.compile(b"a"), "it is no text", "a pattern as str"),
+    (Annotated[str, Field(pattern="[a&&b]")], "the pattern '.*' holds '&&', which means something else", "spelled out"),
+    (Annotated[str, Field(pattern="a(?=b)")], "pydantic says: .*look-around", "correct the constraint"),
     (JsonSchema({"type": "dict"}), "it is no JSON schema: type: 'dict' is not valid", "correct the schema"),
     (JsonSchema({"$ref": "#/nowhere"}), "'#/nowhere' refers to nothing in it", "correct the schema"),
     (JsonSchema({"$schema": 3}), r"\$schema: 3 is not a string", "correct the schema"),
