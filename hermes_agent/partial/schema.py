@@ -91,14 +91,14 @@ class SchemaGrowth:
             raise Invalid
         if keywords - {"type"} - _LATER - _OBJECT - _ARRAY:
             raise Hidden
-        return self._container(schema, text, depth)
+        return self._container(schema, kind, text, depth)
 
-    def _container(self, schema: Mapping[str, Any], text: GrowingJson, depth: int) -> Any:
+    def _container(self, schema: Mapping[str, Any], kind: str, text: GrowingJson, depth: int) -> Any:
         value = text.plain(depth)
         if self._problems(schema)(value):
             raise Invalid
         try:
-            if isinstance(value, list):
+            if kind == "array":
                 value.append(self._value(schema.get("items", True), text, depth + 1))
             else:
                 key = text.key(depth)
@@ -132,7 +132,7 @@ def any_value(text: GrowingJson, depth: int) -> Any:
         return text.grown()
     value = text.plain(depth)
     try:
-        if isinstance(value, list):
+        if text.levels[depth].bracket == "[":
             value.append(any_value(text, depth + 1))
         else:
             key = text.key(depth)
@@ -161,12 +161,10 @@ def _leads_away(name: str, value: object) -> bool:
 def _walk(schema: object) -> Iterator[tuple[str, object]]:
     todo = [schema]
     while todo:
-        match todo.pop():
-            case dict() as mapping:
-                for name, value in cast("dict[str, object]", mapping).items():
-                    yield name, value
-                    todo.append(value)
-            case list() as items:
-                todo += cast("list[object]", items)
-            case _:
-                pass
+        item = todo.pop()
+        if isinstance(item, Mapping):
+            for name, value in cast("Mapping[str, object]", item).items():
+                yield name, value
+                todo.append(value)
+        elif isinstance(item, list):
+            todo += cast("list[object]", item)

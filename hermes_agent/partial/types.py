@@ -41,7 +41,7 @@ class TypeGrowth:
     """
 
     def __init__(self, adapter: TypeAdapter[Any]) -> None:
-        core: Schema = adapter.core_schema
+        core: Schema = cast("Any", adapter.core_schema)
         self._definitions: dict[str, Schema] = {}
         if core["type"] == "definitions":
             self._definitions = {one["ref"]: one for one in core["definitions"]}
@@ -106,10 +106,11 @@ class TypeGrowth:
 
     def _union(self, schema: Schema, config: Schema, text: GrowingJson, depth: int) -> Any:
         """The value by the one choice that is left; while there are several, nothing is shown."""
-        choices = cast("Any", schema["choices"])
+        listed = cast("Mapping[str, object] | list[object]", schema["choices"])
+        choices = listed.values() if isinstance(listed, Mapping) else listed
         found: list[Any] = []
         possible = 0
-        for choice in choices.values() if isinstance(choices, dict) else choices:
+        for choice in choices:
             try:
                 one = cast("Schema", choice[0] if isinstance(choice, tuple) else choice)
                 found.append(self._value(one, config, text, depth, choice=True))
@@ -126,15 +127,11 @@ class TypeGrowth:
     def _collection(self, schema: Schema, config: Schema, text: GrowingJson, depth: int) -> Any:
         whole = {name: value for name, value in schema.items() if name not in ("min_length", "ref")}
         value = self._read(schema, whole, config, text.members(depth), text)
-        try:
-            if isinstance(value, list):
-                value.append(
-                    self._value(schema.get("items_schema", _ANY), config, text, depth + 1),
-                )
-            elif schema.get("keys_schema", _ANY)["type"] in ("str", "any") and (key := text.key(depth)) not in value:
+        with suppress(Hidden):
+            if schema["type"] == "list":
+                value.append(self._value(schema.get("items_schema", _ANY), config, text, depth + 1))
+            elif _is_as_written(schema.get("keys_schema", _ANY), config) and (key := text.key(depth)) not in value:
                 value[key] = self._value(schema.get("values_schema", _ANY), config, text, depth + 1)
-        except Hidden:
-            pass
         return value
 
     def _typed_dict(self, schema: Schema, text: GrowingJson, depth: int, *, choice: bool) -> Any:
@@ -228,6 +225,12 @@ _ANY: Schema = {"type": "any"}
 
 def _optional(schema: Schema) -> Schema:
     return schema if schema["type"] == "default" else {"type": "default", "schema": schema, "default": None}
+
+
+def _is_as_written(schema: Schema, config: Schema) -> bool:
+    """Whether a string is always valid, and read just as it stands."""
+    plain = schema["type"] in ("str", "any") and not set(schema) - {"type", "strict", "metadata", "ref"}
+    return plain and not any(name.startswith("str_") for name in config)
 
 
 def _extra(fields: Schema, config: Schema) -> object:
