@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import anyio
 
@@ -151,8 +151,8 @@ def _is_the_tools(error: BaseException) -> bool:
     waited for. A Ctrl-C and a cancellation of the run go through.
     """
     if isinstance(error, BaseExceptionGroup):
-        group: BaseExceptionGroup[BaseException] = error
-        return all(map(_is_the_tools, group.exceptions))
+        inside = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return all(map(_is_the_tools, inside))
     if isinstance(error, asyncio.CancelledError):
         return not _is_cancelled()
     return isinstance(error, Exception | SystemExit)

@@ -7,7 +7,7 @@ import anyio
 import pytest
 from rich.console import Console
 
-from hermes_agent import Agent, ModelError
+from hermes_agent import Agent, ModelError, RunContext
 from hermes_agent.cli.trace import Trace, trace
 from hermes_agent.testing import ScriptedModel
 from tests.command import hermes, tools_file
@@ -91,6 +91,31 @@ def test_a_run_that_fails_ends_its_line_and_its_usage_stays() -> None:
     assert isinstance(out.file, io.StringIO)
     assert out.file.getvalue().endswith("\n")
     assert view.usage.steps == 1
+
+
+def test_what_a_tool_says_of_its_progress_is_a_line() -> None:
+    def copy(context: RunContext[None]) -> str:
+        """Copy."""
+        context.progress("begun \x1b[2J")
+        context.progress("files", 3, 1000)
+        context.progress("lines", 0.5)
+        return "done"
+
+    out = Console(file=io.StringIO(), width=80)
+
+    async def go() -> None:
+        script = ['<tool_call>\n{"name": "copy", "arguments": {}}\n</tool_call>', '{"n": 1}']
+        async with Agent(ScriptedModel(script), tools=[copy], output=dict[str, int]).stream("q") as events:
+            await trace(events, out)
+
+    anyio.run(go)
+    assert isinstance(out.file, io.StringIO)
+    assert [line for line in out.file.getvalue().splitlines() if line.startswith("· ")] == [
+        "· copy: begun \\x1b[2J",
+        "· copy: files (3 of 1,000)",
+        "· copy: lines (0.5)",
+    ]
+    assert out.file.getvalue().count('{"n": 1}') == 1
 
 
 def test_ascii_consoles_get_ascii_signs() -> None:

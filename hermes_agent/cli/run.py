@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
@@ -114,40 +114,47 @@ def run(
         constrain=constrain,
     )
     with reported(debug):
-        if as_json:
-            with stdout_kept() as out:
-                _print_object(question, options, history, save, out, debug)
-        elif quiet or not sys.stdout.isatty():
-            with stdout_kept() as out:
-                shown = console(sys.stderr, quiet=quiet)
-                result = _answered(question, options, history, save, shown)
-                print(safe(_as_text(options.answer(), result.output)), file=out, flush=True)
-        else:
-            _answered(question, options, history, save, console())
+        _ask(_Asked(question, options, history, save), as_json=as_json, quiet=quiet, debug=debug)
 
 
-def _answered(
-    question: str, options: AgentOptions, history: str | None, save: str | None, shown: Console | Trace
-) -> RunResult[Any]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked of whom, and the files of the conversation."""
+
+    question: str
+    options: AgentOptions
+    history: str | None
+    save: str | None
+
+
+def _ask(asked: _Asked, *, as_json: bool, quiet: bool, debug: bool) -> None:
+    """Ask, and print what comes of it where it belongs."""
+    if as_json:
+        with stdout_kept() as out:
+            _print_object(asked, out, debug)
+    elif quiet or not sys.stdout.isatty():
+        with stdout_kept() as out:
+            result = _answered(asked, console(sys.stderr, quiet=quiet))
+            print(safe(_as_text(asked.options.answer(), result.output)), file=out, flush=True)
+    else:
+        _answered(asked, console())
+
+
+def _answered(asked: _Asked, shown: Console | Trace) -> RunResult[Any]:
     """Ask, watch, and save the conversation."""
     from hermes_agent.cli import history as files
     from hermes_agent.cli.trace import watch
 
-    files.check_writable(save)
-    agent, earlier = options.agent(), files.load(history)
-    result = watch(agent, _asked(question), earlier, shown)
-    if save is not None:
-        files.save(result.messages, save)
+    files.check_writable(asked.save)
+    agent, earlier = asked.options.agent(), files.load(asked.history)
+    question = _something(read_text("-").strip()) if asked.question == "-" else asked.question
+    result = watch(agent, question, earlier, shown)
+    if asked.save is not None:
+        files.save(result.messages, asked.save)
     return result
 
 
-def _asked(question: str) -> str:
-    return _something(read_text("-").strip()) if question == "-" else question
-
-
-def _print_object(
-    question: str, options: AgentOptions, history: str | None, save: str | None, out: TextIO, debug: bool
-) -> None:
+def _print_object(asked: _Asked, out: TextIO, debug: bool) -> None:
     """Ask, and print the answer or the error as one JSON object.
 
     Raises:
@@ -159,8 +166,8 @@ def _print_object(
     view, code = Trace(console(quiet=True)), 0
     report: dict[str, Any]
     try:
-        result = _answered(question, options, history, save, view)
-        report = {"output": _as_value(options.answer(), result.output), "guarantee": result.guarantee}
+        result = _answered(asked, view)
+        report = {"output": _as_value(asked.options.answer(), result.output), "guarantee": result.guarantee}
         report["messages"] = _plain(result.messages)
     except HermesError as error:
         if debug:

@@ -22,11 +22,13 @@ from hermes_agent.events import (
     Final,
     InlineCall,
     ParserEvent,
+    PartialOutput,
     ReasoningDelta,
     StepFinished,
     StepStarted,
     TextDelta,
     ToolFinished,
+    ToolProgress,
     ToolStarted,
 )
 from hermes_agent.limits import Usage
@@ -140,8 +142,12 @@ class Trace:
                 self._count_step(event)
             case ToolStarted():
                 self.usage += Usage(tool_calls=1)  # the call itself was shown when it was read
+            case ToolProgress():
+                self._line(f"{self._dot} {safe(self._cut(_progress(event), _ARGUMENT_CHARS))}", "dim")
             case ToolFinished():
                 self._show_result(event)
+            case PartialOutput():
+                pass  # the text it was read from is shown
             case Final(output):
                 if not self._wrote_text:
                     self._line(safe(str(output)), "")
@@ -238,3 +244,9 @@ def _value(value: Any) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _progress(event: ToolProgress) -> str:
+    done = "" if event.done is None else f"{event.done:,g}"
+    of = "" if event.total is None else f" of {event.total:,g}"
+    return f"{event.call.name}: {event.message}" + (f" ({done}{of})" if done else "")
