@@ -73,8 +73,17 @@ class Fallback:
 
     @property
     def dialect(self) -> Dialect:
-        """That of the preferred model; where another one writes a turn, its first chunk names the dialect."""
-        return self.models[0].dialect
+        """That of the first model which can tell; whichever writes a turn names its own on the first chunk.
+
+        Raises:
+            ModelError: No model can tell.
+        """
+        for model in self.models[:-1]:
+            try:
+                return model.dialect
+            except self._on:  # its tokenizer is not there, say; then it writes nothing either
+                continue
+        return self.models[-1].dialect
 
     async def guarantee(self, grammar: TurnGrammar, *, prove: bool = False) -> Guarantee:
         """The weakest of the models that can be asked.
