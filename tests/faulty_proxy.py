@@ -242,12 +242,7 @@ def _with_empty(data: str, pieces: int, fault: Fault) -> list[str]:
         return [data]
     event = json.loads(data)
     deltas: list[dict[str, Any]] = [{}, {"content": ""}, {"content": None}]
-    empty = [{"text": ""}, *({"delta": delta} for delta in deltas)]
-        {"text": ""},
-        {"delta": {}},
-        {"delta": {"content": ""}},
-        {"delta": {"content": None}},
-    ]
+    empty: list[dict[str, Any]] = [{"text": ""}, *({"delta": delta} for delta in deltas)]
     nothing: list[Any] = [None, [], *([{"index": 0, "finish_reason": None, **choice}] for choice in empty)]
     around = [json.dumps({**event, "choices": choices}) for choices in nothing]
     return [*around, data, *around]
