@@ -15,6 +15,7 @@ _BLANK = re.compile(r"[ \t\r\n]*+")
 _SCALAR = re.compile(r'[^ \t\r\n,:"{}\[\]]*+')
 _WHOLE_CHARACTERS = re.compile(r'(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*+', re.DOTALL)
 _HALF_PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")
+_MARKS = ',:"{}[]'
 _CLOSER = {"{": "}", "[": "]"}
 
 
@@ -52,7 +53,8 @@ class GrowingJson:
     Attributes:
         levels: The open brackets, outermost first.
         string: Where the string value begins that is being written, its quote; ``None`` where there is none.
-        steps: Counts what could be shown anew: brackets opened, values completed, strings grown.
+        steps: Counts what could be shown anew: brackets opened, names and values completed,
+            strings grown.
         parsed: Characters that were given to a JSON reader so far, for judging the cost.
     """
 
@@ -108,27 +110,33 @@ class GrowingJson:
             else:
                 self.levels[-1].key = (self._key_at, base + pos + 1)
                 self._key_at = None
+                self.steps += 1
         return pos + 1
 
     def _between(self, piece: str, pos: int, base: int) -> int:
         """Read on outside of strings; returns how far."""
+        if match := _BLANK.match(piece, pos):
+            if match.end() > pos:
+                self._end_scalar(base + pos)
+            pos = match.end()
         if match := _SCALAR.match(piece, pos):
             self._scalar = self._scalar or match.end() > pos
             pos = match.end()
-        if pos == len(piece):
-            return pos
-        if self._scalar:  # ended by what comes now
-            self._scalar = False
-            self._whole(base + pos)
-        elif match := _BLANK.match(piece, pos):
-            pos = match.end()
-        if pos < len(piece) and not self.over:
-            self._mark(piece[pos], base + pos)
+        if pos < len(piece) and piece[pos] in _MARKS:
+            self._end_scalar(base + pos)
+            if not self.over:
+                self._mark(piece[pos], base + pos)
             pos += 1
         return pos
 
+    def _end_scalar(self, at: int) -> None:
+        """Whatever number or word was being written ends at ``at``."""
+        if self._scalar:
+            self._scalar = False
+            self._whole(at)
+
     def _mark(self, char: str, at: int) -> None:
-        """Take one bracket, quote, comma or colon; or a blank behind a number."""
+        """Take one bracket, quote, comma or colon."""
         level = self.levels[-1] if self.levels else None
         if char in "{[":
             self.levels.append(Level(char, at, at + 1))

@@ -254,7 +254,9 @@ def _model(cls: type[BaseModel], values: dict[str, Any], extra: dict[str, Any] |
     object.__setattr__(model, "__dict__", values)
     object.__setattr__(model, "__pydantic_fields_set__", given)
     object.__setattr__(model, "__pydantic_extra__", extra)
-    private = {name: attribute.get_default() for name, attribute in cls.__private_attributes__.items()}
+    private = {
+        name: attribute.get_default(call_default_factory=True) for name, attribute in cls.__private_attributes__.items()
+    }
     object.__setattr__(model, "__pydantic_private__", private or None)
     return model
 
