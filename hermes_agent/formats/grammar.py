@@ -220,7 +220,9 @@ class TurnGrammar:
         Args:
             tags: Names the thinking tags and the stops; tags are always written as text.
         """
-        raise NotImplementedError
+        from hermes_agent.formats import gbnf
+
+        return gbnf.compose(self._parts, Tags.text() if tags is None else tags)[0]
 
     def structural_tag(self, tags: Tags | None = None) -> dict[str, Any]:
         """The grammar as a structural tag of xgrammar: ``{"type": "structural_tag", "format": {...}}``.
@@ -247,7 +249,11 @@ class TurnGrammar:
 
     def left_to_validation(self, form: Form) -> tuple[str, ...]:
         """What a form does not enforce, so that only the validation afterwards holds it."""
-        raise NotImplementedError
+        from hermes_agent.formats import gbnf
+
+        if form == "gbnf":
+            return gbnf.compose(self._parts, Tags.text())[1]
+        return self.warnings
 
     @property
     def warnings(self) -> tuple[str, ...]:

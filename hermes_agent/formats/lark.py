@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hermes_agent.formats.dialects import Dialect
     from hermes_agent.formats.schema import Prepared
 
-__all__ = ["Parts", "Place", "Tag", "Tags", "compose"]
+__all__ = ["Parts", "Place", "Tag", "Tags", "compose", "thought_end"]
 
 Tag = str | int
 """A tag as ordinary text, or the id of the one token it is."""
@@ -148,6 +148,11 @@ class Parts:
         """Whether there may be thoughts in what is written."""
         return self.place == "in_thought" or (self.place == "start" and self.reasoning != "off")
 
+    @property
+    def follows_thought(self) -> bool:
+        """Whether what is written behind thoughts may follow some, and newlines with them."""
+        return self.thinks or self.place == "after_thought"
+
     def taken_up(self, place: Place) -> Parts:
         """The rest of the turn from a place on. Equal for all turns that go on alike from there."""
         if place == "start":
@@ -159,6 +164,7 @@ class Parts:
 def compose(turn: Parts, tags: Tags) -> str:
     """The grammar of a turn in llguidance's Lark dialect."""
     names, turns = _choose(turn, tags)
+    gap = "GAP?" if turn.follows_thought else ""
     values = {
         "THINK": "thought"
         if turn.place == "in_thought"
@@ -166,14 +172,14 @@ def compose(turn: Parts, tags: Tags) -> str:
         "TURN": " | ".join(turns),
         "FORBIDDEN": any_of((*FORBIDDEN_IN_TEXT, *tags.thinking), tags.stops),
         "INLINE": _inline(turn, tags),
-        "THOUGHT_END": _thought_end(turn, tags),
+        "THOUGHT_END": thought_end(turn, tags),
         "LENGTH": "*" if turn.thought is None else f"{{0,{turn.thought}}}",
-        "GAP": "GAP?" if turn.thinks or turn.place == "after_thought" else "",
+        "GAP": gap,
         "MORE": "*" if turn.most_calls is None else f"{{0,{turn.most_calls - 1}}}",
         "CALLS": " | ".join(starmap(_call, turn.calls)),
         "SCHEMA": "" if turn.answer is None or isinstance(turn.answer, str) else turn.answer.text,
         "PATTERN": _pattern(turn.answer) if isinstance(turn.answer, str) else "",
-        "START": "" if turn.reasoning == "off" else r" & /([^ \t\r\n](?s:.*))?/",
+        "START": r" & /([^ \t\r\n](?s:.*))?/" if gap else "",
         "THINK_OPEN": _spelled(tags.think_open),
         "THINK_CLOSE": _spelled(tags.think_close),
         "CALL_OPEN": _spelled(tags.call_open),
@@ -185,7 +191,7 @@ def compose(turn: Parts, tags: Tags) -> str:
 def _choose(turn: Parts, tags: Tags) -> tuple[list[str], list[str]]:
     """The pieces that a turn needs, and the rules it may be."""
     pieces, turns = ["turn", "free"], list[str]()
-    if turn.place == "after_thought" or turn.thinks:
+    if turn.follows_thought:
         pieces.append("gap")
     if turn.thinks:
         pieces += ["think"] * (turn.place == "start") + [f"thought-{_form(tags.think_close)}"]
@@ -209,7 +215,7 @@ def _inline(turn: Parts, tags: Tags) -> str:
     return " | inline_call" if turn.place == "in_thought" else f" | {_spelled(tags.think_open)} inline_call"
 
 
-def _thought_end(turn: Parts, tags: Tags) -> str:
+def thought_end(turn: Parts, tags: Tags) -> str:
     """What no thought may hold. Where a call inside of it is run, nothing else may look like one."""
     if turn.inline:
         return any_of((*FORBIDDEN_IN_THOUGHTS, tags.thinking[1]), tags.stops)

@@ -42,12 +42,16 @@ class Prepared:
         text: The schema as JSON, with the engine's options.
         warnings: What the mask does not enforce and the validation must.
         shape, algebra: What the schema was read as; no shape where it was too complex.
+        unread: The part of the warnings that is about the reading, and so true of every form of the grammar.
+        bounds: How long an answer may grow where the schema does not say.
     """
 
     text: str
     warnings: tuple[str, ...] = ()
     shape: Shape | None = field(default=None, repr=False, compare=False)
     algebra: Algebra = field(default_factory=Algebra, repr=False, compare=False)
+    unread: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    bounds: Bounds = field(default_factory=Bounds, repr=False, compare=False)
 
     def arrange(self, value: Any) -> Any:
         """See `in_schema_order`."""
@@ -107,6 +111,7 @@ def _prepared(text: str, bounds: Bounds) -> Prepared | Nothing:
         shape = read(schema, algebra)
         if isinstance(behind := algebra.resolve(shape), Nothing):
             return behind
+        unread = tuple(algebra.warnings)
         written = write(shape, algebra, bounds)
     except (TooComplexError, RecursionError):
         return _as_it_is(schema)
@@ -115,7 +120,7 @@ def _prepared(text: str, bounds: Bounds) -> Prepared | Nothing:
         if "Unsatisfiable" in error:
             return Nothing(error)
         return _as_it_is(schema)
-    return Prepared(ready, tuple(algebra.warnings), shape, algebra)
+    return Prepared(ready, tuple(algebra.warnings), shape, algebra, unread, bounds)
 
 
 def _as_it_is(schema: Any) -> Prepared | Nothing:
