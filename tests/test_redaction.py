@@ -76,13 +76,14 @@ def test_the_environment_of_the_process_counts(monkeypatch: pytest.MonkeyPatch) 
 
 words = st.sampled_from(
     [KEY, "ghp_0123456789", SPACED, "sk-0123456789", "Authorization: Bearer s3cret!x", "Bearer abcdefgh1", "the key is",
-     " ", "\n", "sk", "-", "Authorization", ": ", "bearer ", "s", "abc-123", 'two words, "', "日本語", "."]
+     " ", "\n", "0123", "sk", "-", "Authorization", ": ", "bearer ", "s", "abc-123", 'two words, "', "日本語", "."]
 )  # fmt: skip
 texts = st.lists(words, max_size=8).map("".join)
 
 
 @given(texts)
 @example("abc-123-xyzsk-0123456789")
+@example("Bearer 0123Bearer ")
 def test_what_is_clean_stays_clean(text: str) -> None:
     clean = REDACTION.text(text)
     assert REDACTION.text(clean) == clean

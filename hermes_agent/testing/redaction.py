@@ -25,7 +25,7 @@ _SHAPES = (
     re.compile(r"(?<![A-Za-z0-9])(hf_[A-Za-z0-9]{16,})"),
     re.compile(_HEADER + r"(?:bearer|basic)\s{1,4}([^\s\"',;\\<>{}]+)", re.IGNORECASE),
     # In prose "bearer" is a word like any other; what follows is a token if there is a digit in it.
-    re.compile(r"\bbearer\s{1,4}(?=[A-Za-z0-9._~+/=-]*\d)([A-Za-z0-9._~+/=-]{8,})", re.IGNORECASE),
+    re.compile(r"(?<![A-Za-z0-9])bearer\s{1,4}(?=[A-Za-z0-9._~+/=-]*\d)([A-Za-z0-9._~+/=-]{8,})", re.IGNORECASE),
 )
 _TOKEN_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.~+/="
 _BEFORE_TOKEN = re.compile(
@@ -87,9 +87,12 @@ class Redaction:
 
     def settled(self, text: str) -> int:
         """How much of a text that is still growing can be judged: no secret reaches over this place."""
-        place = len(text.rstrip(_TOKEN_CHARACTERS))
-        before = _BEFORE_TOKEN.search(text, max(place - 64, 0), place)
-        place = before.start() if before else place
+        place, end = len(text), -1
+        while place != end:  # what stands before a token may end one itself
+            end = place
+            token = len(text[:end].rstrip(_TOKEN_CHARACTERS))
+            before = _BEFORE_TOKEN.search(text, max(token - 64, 0), token)
+            place = before.start() if before else token
         for value in self._odd:
             length = next((n for n in range(min(len(value), len(text)), 0, -1) if text.endswith(value[:n])), 0)
             place = min(place, len(text) - length)
