@@ -60,6 +60,9 @@ async def generate_turn(
         if not part.inline or _used_up(request, parts):
             break
         await reader.read(await answer_inline(part.inline))
+        if _thought_left(request, parts) == 0:
+            part.thought_cut = True
+            await reader.end_thought()
     finish = parts[-1].finish
     turn = await reader.close(finish)
     held_to = [part.guarantee for part in parts if part.guarantee is not None]
@@ -92,16 +95,19 @@ class _Reader:
     """The parser of a turn, and whoever listens to it."""
 
     def __init__(self, model: Model, request: Request, emit: Emit | None) -> None:
+        self.thought_is_over = False
         self._model, self._request, self._emit = model, request, emit
+        self._dialect: Dialect | None = None
         self._known: TurnParser | None = None
 
     def _parser(self, dialect: Dialect | None = None) -> TurnParser:
         # Not before there is a chunk: the dialect may have to be loaded, as the model is by then.
         if self._known is None:
             reasoning = self._request.reasoning
+            self._dialect = self._model.dialect if dialect is None else dialect
             self._known = TurnParser(
                 tools=[tool.name for tool in self._request.tools],
-                dialect=self._model.dialect if dialect is None else dialect,
+                dialect=self._dialect,
                 output=self._request.output,
                 reasoning_calls="ignore" if reasoning.mode == "off" else reasoning.calls,
             )
@@ -117,6 +123,12 @@ class _Reader:
         parser = self._parser(dialect)
         return await self._told(parser.feed(text)) if text else ()
 
+    async def end_thought(self) -> None:
+        """The thinking block is closed here, though the model did not."""
+        assert self._dialect is not None  # there is a thought
+        self.thought_is_over = True
+        await self.read(f"{self._dialect.think_close}\n")
+
     async def close(self, finish: FinishReason) -> Turn:
         """The turn ends here."""
         turn, events = self._parser().close(finish)
@@ -131,17 +143,26 @@ class _Reader:
 
 
 def _rest(request: Request, reader: _Reader, parts: Sequence[_Part]) -> Request:
-    """The request for what is still to be written, inside the thought that has just got its results."""
+    """The request for what is still to be written behind the results that have just been put into the thought."""
     if not reader.raw:
         return request
-    reasoning, limit = request.reasoning, request.max_tokens
-    if reasoning.max_tokens is not None:
-        thought = sum(part.thinking_tokens for part in parts)
-        reasoning = replace(reasoning, max_tokens=max(reasoning.max_tokens - thought, 1))
+    reasoning, limit, grammar = request.reasoning, request.max_tokens, request.grammar
+    left = _thought_left(request, parts)
+    if left:
+        reasoning = replace(reasoning, max_tokens=left)
     if limit is not None:
         limit -= sum(part.output_tokens for part in parts)
-    grammar = None if request.grammar is None else request.grammar.in_thought()
+    if grammar is not None:
+        grammar = grammar.after_thought() if reader.thought_is_over else grammar.in_thought()
     return replace(request, prefix=reader.raw, grammar=grammar, reasoning=reasoning, max_tokens=limit)
+
+
+def _thought_left(request: Request, parts: Sequence[_Part]) -> int | None:
+    """Tokens left of the thought's budget; ``None`` is without bound."""
+    budget = request.reasoning.max_tokens
+    if budget is None:  # the same that a model takes by itself
+        budget = None if request.max_tokens is None else max(request.max_tokens // 2, 1)
+    return None if budget is None else max(budget - sum(part.thinking_tokens for part in parts), 0)
 
 
 def _used_up(request: Request, parts: Sequence[_Part]) -> bool:

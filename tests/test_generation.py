@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ from hermes_agent import Agent, Limits, Reasoning
 from hermes_agent.errors import ConfigurationError, LimitExceededError
 from hermes_agent.events import InlineCall, ReasoningDelta, ToolFinished, ToolStarted
 from hermes_agent.formats import TurnParser, parse
+from hermes_agent.models.base import Chunk, Request
 from hermes_agent.testing import ScriptedModel
 
 pytestmark = pytest.mark.anyio
@@ -123,6 +127,23 @@ async def test_a_budget_counts_over_the_whole_thought() -> None:
     assert first.max_tokens == 500
     assert second.max_tokens is not None
     assert second.max_tokens < 500
+
+
+async def test_a_thought_that_calls_until_its_budget_is_gone_is_closed_behind_the_result() -> None:
+    class Counting(ScriptedModel):
+        async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
+            async with aclosing(super().generate(request)) as chunks:
+                async for chunk in chunks:
+                    yield replace(chunk, thinking_tokens=30)
+
+    model = Counting([OPENED + call(), call(), "5"])
+    reasoning = Reasoning("on", max_tokens=60, calls="inline")
+    result = await Agent(model, tools=[add], output=int, reasoning=reasoning).run("2 + 3?")
+    assert (result.output, result.thinking, result.usage.tool_calls) == (5, "overlong", 2)
+    first, _, last = model.requests
+    assert last.prefix.endswith("\n</tool_response>\n</think>\n")
+    assert first.grammar is not None
+    assert last.grammar == first.grammar.after_thought()
 
 
 async def test_a_call_in_a_string_of_a_call_does_not_end_it() -> None:
