@@ -12,7 +12,7 @@ agent = Agent(
     tools=[calculator],
     output=bool,
     instructions="Think in one short sentence, then answer true or false.",
-    reasoning=Reasoning("on"),
+    reasoning=Reasoning("on", max_tokens=60),
     sampling=Sampling(temperature=0.0, repetition_penalty=1.2),
     limits=Limits(turn_tokens=400, steps=6),
 )
