@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hermes_agent.formats.schema import Prepared
     from hermes_agent.formats.shapes.to_gbnf import ShapeRules
 
-__all__ = ["compose"]
+__all__ = ["answer", "compose", "value"]
 
 _PLACEHOLDER: Final = re.compile(r"\{\{([A-Z_]+)\}\}")
 _EVERYTHING: Final = "(?s:.*)"
@@ -142,16 +142,44 @@ class _Turn:
             self._piece("inline", STATES=self._states("thinking", _up_to(until, self._thought_end, 1)))
 
     def _value(self, prepared: Prepared) -> str:
-        from hermes_agent.formats.shapes.nodes import ANYTHING
-        from hermes_agent.formats.shapes.to_gbnf import ShapeRules
+        return _written(prepared, self._rules, self._warnings)
 
-        self._warnings.update(dict.fromkeys(prepared.unread))
-        shape = prepared.shape
-        if shape is None:
-            self._warnings.update(dict.fromkeys(prepared.warnings))
-            shape = ANYTHING
-        writer: ShapeRules = ShapeRules(self._rules, prepared.algebra, prepared.bounds, self._warnings)
-        return writer.write(shape)
+    def answer(self) -> tuple[str, tuple[str, ...]]:
+        """See the function `answer`."""
+        found = self._turn.answer
+        assert found is not None, "the answer is free text"
+        name = self._matching(found) if isinstance(found, str) else self._value(found)
+        return _alone(name, self._rules), tuple(self._warnings)
+
+
+@lru_cache(maxsize=1024)
+def value(prepared: Prepared) -> tuple[str, tuple[str, ...]]:
+    """A grammar for the values of a schema alone, and what it does not say."""
+    rules, warnings = Rules(), dict[str, None]()
+    name = _written(prepared, rules, warnings)
+    return _alone(name, rules), tuple(warnings)
+
+
+def answer(turn: Parts, tags: Tags) -> tuple[str, tuple[str, ...]]:
+    """A grammar for the typed answer of a turn alone, and what it does not say."""
+    return _Turn(turn, tags).answer()
+
+
+def _alone(name: str, rules: Rules) -> str:
+    return f"root ::= {name}\n\n{_filled('json', {})}\n{rules.text()}"
+
+
+def _written(prepared: Prepared, rules: Rules, warnings: dict[str, None]) -> str:
+    """What stands for a value of a schema, whose rules are added."""
+    from hermes_agent.formats.shapes.nodes import ANYTHING
+    from hermes_agent.formats.shapes.to_gbnf import ShapeRules
+
+    warnings.update(dict.fromkeys(prepared.unread))
+    shape = prepared.shape
+    if shape is None:
+        warnings.update(dict.fromkeys(prepared.warnings))
+        shape = ANYTHING
+    return ShapeRules(rules, prepared.algebra, prepared.bounds, warnings).write(shape)
 
 
 def _filled(name: str, values: Mapping[str, str]) -> str:

@@ -22,6 +22,7 @@ from hermes_agent.tool import Tool
 
 if TYPE_CHECKING:
     from hermes_agent.formats.schema import Bounds, Prepared
+    from hermes_agent.formats.structural_tag import Style
 
 __all__ = ["Form", "Tags", "TurnGrammar"]
 
@@ -224,13 +225,28 @@ class TurnGrammar:
 
         return gbnf.compose(self._parts, Tags.text() if tags is None else tags)[0]
 
-    def structural_tag(self, tags: Tags | None = None) -> dict[str, Any]:
+    def structural_tag(
+        self, tags: Tags | None = None, *, style: Style = "own", thought_tokens: int | None = None
+    ) -> dict[str, Any]:
         """The grammar as a structural tag of xgrammar: ``{"type": "structural_tag", "format": {...}}``.
 
         Args:
             tags: Names the thinking tags and the stops; tags are always written as text.
+            style: ``"qwen_3"`` is what xgrammar itself makes for Qwen 3, which is wider, see
+                `hermes_agent.formats.structural_tag.like_qwen_3`.
+            thought_tokens: Most tokens of a thought, which the server counts; its closing tag is then forced.
+
+        Raises:
+            GrammarError: The turn is not of the qwen_3 form.
         """
-        raise NotImplementedError
+        from hermes_agent.formats import structural_tag
+
+        if style == "qwen_3":
+            schemas = {tool.name: dict(tool.parameters) for tool in self.tools}
+            named = self.must_call and self.tool_choice != "required"
+            return structural_tag.like_qwen_3(self._parts, schemas, named=named)
+        spelled = Tags.text() if tags is None else tags
+        return structural_tag.compose(self._parts, spelled, thought_tokens=thought_tokens)[0]
 
     def json_schema(self) -> dict[str, Any] | None:
         """The turn as one JSON schema; ``None`` if it is not always JSON, see `cannot_say`.
@@ -249,10 +265,12 @@ class TurnGrammar:
 
     def left_to_validation(self, form: Form) -> tuple[str, ...]:
         """What a form does not enforce, so that only the validation afterwards holds it."""
-        from hermes_agent.formats import gbnf
+        from hermes_agent.formats import gbnf, structural_tag
 
         if form == "gbnf":
             return gbnf.compose(self._parts, Tags.text())[1]
+        if form == "structural_tag":
+            return structural_tag.compose(self._parts, Tags.text())[1]
         return self.warnings
 
     @property
