@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from hermes_agent.errors import ConfigurationError
 
@@ -16,16 +17,28 @@ __all__ = ["PROVIDERS", "resolve"]
 PROVIDERS = {
     "embedded": "the small model that comes with the SDK",
     "hf:<id or folder>": "a causal language model of Hugging Face transformers, run here",
+    "vllm:<model>": "a vLLM server, at http://localhost:8000/v1",
+    "sglang:<model>": "an SGLang server, at http://localhost:30000/v1",
+    "llamacpp:<model>": "llama.cpp's server, at http://localhost:8080/v1",
+    "ollama:<model>": "Ollama, at http://localhost:11434/v1",
+    "lmstudio:<model>": "LM Studio, at http://localhost:1234/v1",
+    "tgi:<model>": "Text Generation Inference, at http://localhost:3000/v1",
+    "openrouter:<model>": "OpenRouter; OPENROUTER_API_KEY",
+    "nous:<model>": "the API of Nous Research; NOUS_API_KEY",
+    "openai:<model>": "the API of OpenAI; OPENAI_API_KEY",
+    "generic:<model>@<base URL>": "any other server that speaks OpenAI's API",
 }
-"""How models are named, and what each name means."""
+"""How models are named, and what each name means. ``@<base URL>`` behind any server's model says where it listens;
+``+completions``, ``+chat`` or ``+native`` behind the server's name chooses the wire: ``vllm+chat:model``."""
 
 
 def resolve(model: Model | str | None = None) -> Model:
     """The model a user means.
 
     Args:
-        model: A model, a name such as ``"embedded"`` or ``"hf:NousResearch/Hermes-4-14B"``, or ``None`` for
-            the environment's ``HERMES_SDK_MODEL``, else the embedded model.
+        model: A model, a model object of Outlines as it is, a name such as ``"embedded"`` or
+            ``"hf:NousResearch/Hermes-4-14B"``, or ``None`` for the environment's ``HERMES_SDK_MODEL``, else the
+            embedded model.
 
     Returns:
         The model; one and the same object for one name within a process, so weights load once.
@@ -36,6 +49,10 @@ def resolve(model: Model | str | None = None) -> Model:
     if model is None:
         model = os.environ.get("HERMES_SDK_MODEL") or "embedded"
     if not isinstance(model, str):
+        if _is_of_outlines(model):
+            from hermes_agent.models.outlines import from_outlines
+
+            return from_outlines(cast("Any", model))
         if not callable(getattr(model, "generate", None)):
             raise ConfigurationError(
                 f"{model!r} is not a model", hint=f"pass a Model, or a name: {' or '.join(PROVIDERS)}"
@@ -51,8 +68,15 @@ _known: dict[str, Model] = {}
 _lock = Lock()
 
 
+def _is_of_outlines(model: object) -> bool:
+    """Whether it is a model object of Outlines, which is imported if it is."""
+    base: Any = sys.modules.get("outlines.models.base")
+    return base is not None and isinstance(model, base.Model | base.AsyncModel)
+
+
 def _named(name: str) -> Model:
     provider, _, model_id = name.partition(":")
+    kind, _, wire = provider.partition("+")
     if name == "embedded":
         from hermes_agent.models.embedded import EmbeddedModel
 
@@ -61,4 +85,17 @@ def _named(name: str) -> Model:
         from hermes_agent.models.local import LocalModel
 
         return LocalModel(model_id)
-    raise ConfigurationError(f"unknown model {name!r}", hint=f"models are named {' or '.join(PROVIDERS)}")
+    if kind in {known.partition(":")[0] for known in PROVIDERS} - {"embedded", "hf"} and model_id:
+        return _endpoint(kind, wire, model_id)
+    raise ConfigurationError(f"unknown model {name!r}", hint=f"models are named {', '.join(PROVIDERS)}")
+
+
+def _endpoint(server: str, wire: str, model_id: str) -> Model:
+    from hermes_agent.models.endpoint import Endpoint
+    from hermes_agent.models.servers import wire_named
+
+    # Model names may hold an "@" of their own.
+    model_id, at, address = model_id.partition("@http")
+    return Endpoint(
+        model_id, server=server, wire=wire_named(wire) if wire else "auto", base_url=f"http{address}" if at else None
+    )

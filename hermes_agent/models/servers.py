@@ -21,17 +21,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from hermes_agent.errors import ConfigurationError
+from hermes_agent.formats.grammar import Form as TurnForm
 
-__all__ = ["PLACE", "SERVERS", "Form", "FormKind", "Server", "Wire", "filled", "server"]
+__all__ = ["PLACE", "SERVERS", "Form", "FormKind", "Server", "Wire", "filled", "server", "wire_named"]
 
 Wire = Literal["completions", "chat", "native"]
 """How a turn goes over the wire: our prompt, raw; our prompt in chat messages; or the server's own tools."""
 
-FormKind = Literal["lark", "structural_tag", "gbnf", "json_schema", "regex"]
-"""The languages a turn grammar can be written in, see `hermes_agent.formats.grammar.TurnGrammar`."""
+FormKind = TurnForm
+"""The languages a turn grammar can be written in."""
 
 PLACE = "{grammar}"
 """Stands in a form's body where the grammar goes."""
@@ -134,6 +135,9 @@ _LLAMA_FORMS = (
     Form("json_schema", "json_schema", {"json_schema": PLACE}),
 )
 
+# llama.cpp leaves control tokens out of its text unless they are named.
+_TAGS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"]
+
 # Templates of Hermes 4 read "thinking", those of Qwen3 and vLLM's reasoning parsers "enable_thinking": both, always.
 _KWARGS = {
     "on": {"chat_template_kwargs": {"thinking": True, "enable_thinking": True}},
@@ -197,7 +201,10 @@ SERVERS: dict[str, Server] = {
             base_url="http://localhost:8080/v1",
             keys=("LLAMA_API_KEY",),
             forms={"completions": _LLAMA_FORMS, "chat": _LLAMA_FORMS, "native": (_SCHEMA,)},
-            body={"chat": {"reasoning_format": "none", "parse_tool_calls": False}},
+            body={
+                "completions": {"preserved_tokens": _TAGS},
+                "chat": {"reasoning_format": "none", "parse_tool_calls": False, "preserved_tokens": _TAGS},
+            },
             thinking=_KWARGS,
             reasoning_fields=("reasoning_content", "reasoning"),
             continues=("completions", "chat"),
@@ -323,6 +330,19 @@ def server(name: str | Server) -> Server:
             f"unknown server {name!r}", hint=f"choose one of {', '.join(SERVERS)}, or pass a Server of your own"
         )
     return SERVERS[name]
+
+
+def wire_named(name: str) -> Wire:
+    """A wire by name.
+
+    Raises:
+        ConfigurationError: No such wire.
+    """
+    for wire in get_args(Wire):
+        if name == wire:
+            found: Wire = wire
+            return found
+    raise ConfigurationError(f"unknown wire {name!r}", hint=f"choose one of {', '.join(get_args(Wire))}")
 
 
 def filled(form: Form, grammar: Any) -> dict[str, Any]:

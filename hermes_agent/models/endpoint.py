@@ -1,0 +1,419 @@
+"""Models behind an OpenAI-compatible API, spoken to in Hermes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from hermes_agent.errors import ConfigurationError, GuaranteeError, ModelUnavailableError
+from hermes_agent.formats.dialects import Dialect, guess_dialect
+from hermes_agent.formats.dialects import dialect as named_dialect
+from hermes_agent.formats.grammar import Tags, TurnGrammar
+from hermes_agent.messages import UserMessage
+from hermes_agent.models.base import Chunk, Guarantee, Request
+from hermes_agent.models.probe import COUNTED, COUNTING, PROBE_TOKENS, RAW_MOST_TOKENS, RAW_PROMPT, Probe, Seen
+from hermes_agent.models.probe import bites, question
+from hermes_agent.models.refusals import Failure, Where
+from hermes_agent.models.replies import Reply
+from hermes_agent.models.servers import Form, Server, Wire, filled
+from hermes_agent.models.servers import server as named_server
+from hermes_agent.models.transport import Event, Timeouts, Transport, key_of
+from hermes_agent.models.wires import Posting, post
+from hermes_agent.models.writing import Enforced, Writing, fitting
+from hermes_agent.reasoning import Reasoning
+from hermes_agent.sampling import Sampling
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai import AsyncOpenAI
+
+__all__ = ["Endpoint", "Timeouts"]
+
+_probes: dict[tuple[str, str], Probe] = {}
+_probing = threading.Lock()
+
+
+@dataclass(slots=True)
+class _Learned:
+    """What the server said about itself, and which forms it turned down."""
+
+    context_length: int | None = None
+    template: str | None = None
+    served_model: str = ""
+    tags: Tags | None = None
+    ends: tuple[int, ...] = ()
+    refused: set[tuple[Wire, str]] = field(default_factory=set[tuple[Wire, str]])
+
+
+class Endpoint:
+    """A model on a server that speaks OpenAI's API. Nothing is sent before it is used.
+
+    Args:
+        model_id: What the server calls the model.
+        server: Which server it is: a name of `hermes_agent.models.servers.SERVERS`, or a row of your own.
+        base_url: Where it listens, with ``/v1``; ``None`` takes ``HERMES_SDK_BASE_URL``, unless the server is a
+            provider on the internet, else the server's usual address.
+        api_key: Its key; ``None`` takes the environment's, as `Server.keys` names it.
+        client: An `openai.AsyncOpenAI` to use instead of our own; it is left open. Base URL and key are then its.
+        http_client: The HTTP client for our own, for proxies and certificates; it is left open.
+        wire: How turns go over the wire; ``"auto"`` takes the server's best, see `hermes_agent.models.wires`.
+        dialect: How the model is spoken to; ``None`` guesses from the names and the template that the server tells.
+        context_length: Tokens of prompt and turn together; ``None`` asks the server.
+        timeouts: How long the server may take.
+        max_retries: How often a request is sent again; never once there was text.
+        max_in_flight: Requests at once, in one event loop.
+        requests_per_minute: Requests begun in any minute, over all event loops; ``None`` is without bound.
+        chat_template: A Jinja chat template that writes raw prompts.
+        extra_body: Fields for every request; they win over ours.
+
+    Example:
+        >>> Endpoint("NousResearch/Hermes-4-14B", server="vllm").name
+        'vllm:NousResearch/Hermes-4-14B'
+    """
+
+    def __init__(
+        self,
+        model_id: str,
+        *,
+        server: str | Server = "generic",
+        base_url: str | None = None,
+        api_key: str | None = None,
+        client: AsyncOpenAI | None = None,
+        http_client: httpx2.AsyncClient | None = None,
+        wire: Wire | Literal["auto"] = "auto",
+        dialect: Dialect | str | None = None,
+        context_length: int | None = None,
+        timeouts: Timeouts = Timeouts(),
+        max_retries: int = 2,
+        max_in_flight: int = 16,
+        requests_per_minute: int | None = None,
+        chat_template: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.server = named_server(server)
+        if not model_id:
+            raise ConfigurationError(f"model_id={model_id!r} names no model", hint="pass what the server calls it")
+        if wire not in ("auto", *get_args(Wire)):
+            raise ConfigurationError(f"unknown wire {wire!r}", hint='use "auto", "completions", "chat" or "native"')
+        _positive(max_in_flight=max_in_flight, requests_per_minute=requests_per_minute, context_length=context_length)
+        if isinstance(max_retries, bool) or max_retries < 0:
+            raise ConfigurationError(f"max_retries={max_retries!r}", hint="use 0 or more")
+        self.model_id = model_id
+        self.base_url = str(client.base_url).rstrip("/") if client is not None else _base_url(self.server, base_url)
+        self.wire: Wire = self.server.wires[0] if wire == "auto" else wire
+        key = api_key or key_of(self.server.keys)
+        self._keyless = self.server.needs_key and key is None and client is None
+        asked = None if dialect is None else named_dialect(dialect)
+        if chat_template is not None:
+            asked = replace(asked or guess_dialect(model_id, chat_template=chat_template), chat_template=chat_template)
+        self._asked_dialect = self._dialect = asked
+        self._asked_length = context_length
+        self._extra = dict(extra_body or {})
+        self._where = Where(self.base_url, model_id, self.server.name, self.server.keys)
+        self._learned: _Learned | None = None
+        self._transport = Transport(
+            self.base_url, api_key=key, client=client, http_client=http_client, timeouts=timeouts,
+            max_retries=max_retries, max_in_flight=max_in_flight, requests_per_minute=requests_per_minute,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.model_id!r}, server={self.server.name!r}, base_url={self.base_url!r})"
+
+    @property
+    def name(self) -> str:
+        """The name as a user would write it."""
+        at = "" if self.base_url == self.server.base_url else f"@{self.base_url}"
+        wire = "" if self.wire == self.server.wires[0] else f"+{self.wire}"
+        return f"{self.server.name}{wire}:{self.model_id}{at}"
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the model is spoken to; what the server tells may correct it before the first turn."""
+        if self._dialect is None:
+            self._dialect = guess_dialect(self.model_id)
+        return self._dialect
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens of prompt and turn together; ``None`` until the server was asked, or if it does not say."""
+        return self._asked_length or (self._learned and self._learned.context_length) or None
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop; its end closes them too."""
+        await self._transport.aclose()
+
+    async def guarantee(self, grammar: TurnGrammar, *, prove: bool = False) -> Guarantee:
+        """``"server"`` where a form of the grammar was seen to bite, else ``"checked"``.
+
+        Args:
+            grammar: What a turn may be.
+            prove: Probe the server if that was not done yet.
+
+        Raises:
+            GuaranteeError: ``prove``, and the server does not enforce the grammar.
+            ModelError: ``prove``, and the server cannot be asked.
+        """
+        if not prove:
+            return self._promise(grammar)
+        await self.probe()
+        if self._promise(grammar) == "server":
+            return "server"
+        seen = self._probed()
+        tried = {} if seen is None else seen.forms.get(self.wire, {})
+        found = ", ".join(f"{name}: {what}" for name, what in tried.items()) or "no form was tried"
+        raise GuaranteeError(
+            f"{self.name!r} does not enforce this turn on the wire {self.wire!r} ({found})",
+            hint=f"{self.server.enforces}; or use constrain='auto', which validates every turn afterwards",
+        )
+
+    def _promise(self, grammar: TurnGrammar) -> Guarantee:
+        enforced = self.enforced(self.wire, grammar)
+        if enforced is None and self.continues(self.wire) and grammar.reasoning != "off":
+            enforced = self.enforced(self.wire, grammar.after_thought())
+        return "checked" if enforced is None else enforced.guarantee
+
+    async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        """Write one turn.
+
+        Raises:
+            ContextLengthError: The server says that the prompt does not fit.
+            ModelUnavailableError: It cannot be reached, or does not know the model, or the key.
+            ModelError: It fails in another way.
+        """
+        learned = await self._learn()
+        while True:
+            writing = Writing(self, request, self.wire)
+            begun = False
+            try:
+                async with aclosing(writing.chunks()) as chunks:
+                    async for chunk in chunks:
+                        begun = True
+                        yield chunk
+                return
+            except Failure as failure:
+                form = writing.form_used
+                if begun or form is None or not failure.field:
+                    raise failure.error from failure.__cause__
+                # The server does not take this field: the next weaker form has to do, now and later.
+                learned.refused.add((self.wire, form.name))
+
+    async def send(self, posting: Posting, request: Request) -> AsyncGenerator[Event, None]:
+        """Post one request of a turn and read its events. Part of writing a turn; use `generate`.
+
+        Raises:
+            Failure: The server fails.
+        """
+        path, body = post(
+            posting, request, model=self.model_id, server=self.server, dialect=self.dialect, extra=self._extra
+        )
+        async with aclosing(self._transport.events(path, body, self._where)) as events:
+            async for event in events:
+                yield event
+
+    def continues(self, wire: Wire) -> bool:
+        """Whether a turn can be taken up on this wire."""
+        probe = self._probed()
+        if wire == "chat" and probe is not None and probe.prefill is not None:
+            return probe.prefill
+        if wire == "completions" and probe is not None and probe.raw_completions is not None:
+            return probe.raw_completions
+        return wire in self.server.continues
+
+    def enforced(self, wire: Wire, grammar: TurnGrammar | None) -> Enforced | None:
+        """The strongest form of a grammar that the server takes, as far as is known."""
+        if grammar is None:
+            return None
+        probe = self._probed()
+        weak: Enforced | None = None
+        for form in self.server.forms.get(wire, ()):
+            seen: Seen = "unknown" if probe is None else probe.seen(wire, form)
+            refused = self._learned is not None and (wire, form.name) in self._learned.refused
+            if refused or seen in ("ignored", "refused"):
+                continue
+            if seen == "unknown" and weak is not None:
+                continue
+            fields = self._native(form, grammar) if wire == "native" else fitting(form, grammar, *self._spelling)
+            if fields is None:
+                continue
+            if seen == "enforced":
+                return Enforced(form, fields, "server")
+            weak = Enforced(form, fields, "checked")
+        return weak
+
+    def _native(self, form: Form, grammar: TurnGrammar) -> dict[str, Any] | None:
+        """The schema of the answer, where the server's own tools do not stand against it."""
+        schema = grammar.output.schema
+        if schema is None or (grammar.tools and (grammar.must_call or not self.server.schema_with_tools)):
+            return None
+        return filled(form, schema)
+
+    @property
+    def _spelling(self) -> tuple[Tags, tuple[int, ...]]:
+        """How the tokenizer spells the tags, and the ends of a turn that are one token."""
+        if self._learned is None or self._learned.tags is None:
+            return Tags.text(self.dialect), ()
+        return self._learned.tags, self._learned.ends
+
+    def _probed(self) -> Probe | None:
+        with _probing:
+            return _probes.get((self.base_url, self.model_id))
+
+    async def probe(self, *, again: bool = False) -> Probe:
+        """What the server enforces, ignores and refuses on this wire; kept for the process.
+
+        It costs one short request for each form of the wire, and two more.
+
+        Args:
+            again: Ask even if that was done before.
+
+        Raises:
+            ModelError: The server cannot be asked.
+        """
+        known = self._probed()
+        if known is not None and self.wire in known.forms and not again:
+            return known
+        learned = await self._learn()
+        forms: dict[str, Seen] = {}
+        field_name: str | None = None
+        for form in self.server.forms.get(self.wire, ()):
+            forms[form.name], reply = await self._try(form)
+            field_name = field_name or (reply.reasoning_field if reply else None)
+        raw = await self._raw_completions() if self.wire == "completions" else None
+        found = Probe(
+            base_url=self.base_url,
+            model=self.model_id,
+            served_model=learned.served_model,
+            forms={**(known.forms if known else {}), self.wire: forms},
+            raw_completions=raw if raw is not None else known.raw_completions if known else None,
+            prefill=await self._prefill() if self.wire == "chat" else known.prefill if known else None,
+            reasoning_field=field_name or (known.reasoning_field if known else None),
+            context_length=self.context_length,
+        )
+        with _probing:
+            _probes[self.base_url, self.model_id] = found
+        return found
+
+    async def _say(self, posting: Posting, said: str) -> Reply | Failure:
+        """A small answer, greedy and short; or why there is none."""
+        request = Request([UserMessage(said)], sampling=Sampling(temperature=0))
+        reply = Reply(dialect=self.dialect, fields=self.server.reasoning_fields, echo=posting.prefix)
+        try:
+            async with aclosing(self.send(posting, request)) as events:
+                reply.text = "".join([reply.feed(event) async for event in events])
+        except Failure as failure:
+            if failure.status is None or failure.status in (401, 403, 404, 429) or failure.status >= 500:
+                if failure.status != 500 and not failure.field:
+                    raise failure.error from failure.__cause__
+            return failure
+        reply.text += reply.close()
+        return reply
+
+    async def _try(self, form: Form) -> tuple[Seen, Reply | None]:
+        posting = Posting(wire=self.wire, grammar=question(form), max_tokens=PROBE_TOKENS)
+        found = await self._say(posting, "Say hello.")
+        if isinstance(found, Failure):
+            return "refused", None
+        return bites(form, found.text), found
+
+    async def _raw_completions(self) -> bool | None:
+        """Told by how long the server takes a prompt of one letter to be."""
+        body = {"model": self.model_id, "prompt": RAW_PROMPT, "max_tokens": 1, "stream": True}
+        body |= {"stream_options": {"include_usage": True}, **self._extra}
+        reply = Reply(dialect=self.dialect)
+        try:
+            async with aclosing(self._transport.events("/completions", body, self._where)) as events:
+                async for event in events:
+                    reply.feed(event)
+        except Failure as failure:
+            return False if failure.status in (404, 405, 501) else None
+        return reply.input_tokens <= RAW_MOST_TOKENS if reply.input_tokens else None
+
+    async def _prefill(self) -> bool | None:
+        """Told by whether a count goes on; a model that begins anew does not begin with a number."""
+        found = await self._say(Posting(wire="chat", prefix=COUNTED, max_tokens=4), COUNTING)
+        if isinstance(found, Failure):
+            return False
+        return True if found.text.lstrip().startswith("7") else None
+
+    async def _learn(self) -> _Learned:
+        """Ask once what the server tells about itself: context length, template, how it spells tags."""
+        if self._learned is not None:
+            return self._learned
+        if self._keyless:
+            raise ModelUnavailableError(
+                f"{self._where} needs a key", hint=f"pass api_key=, or set {' or '.join(self.server.keys)}"
+            )
+        learned = _Learned()
+        for path, keys in self.server.context:
+            told = await self._transport.ask(path)
+            length = _dig(told, keys)
+            learned.context_length = learned.context_length or (length if isinstance(length, int) else None)
+            template = _dig(told, ("chat_template",))
+            learned.template = template if isinstance(template, str) else learned.template
+            served = _dig(told, ("model_alias",)) or _dig(told, ("data", 0, "id"))
+            learned.served_model = served if isinstance(served, str) else learned.served_model
+        if self._asked_dialect is None and (learned.template or learned.served_model):
+            self._dialect = guess_dialect(f"{self.model_id} {learned.served_model}", chat_template=learned.template)
+        await self._learn_spelling(learned)
+        self._learned = learned
+        return learned
+
+    async def _learn_spelling(self, learned: _Learned) -> None:
+        """How the server's tokenizer spells the tags, if it can be asked."""
+        if self.server.tokenize is None:
+            return
+        plain = Tags.text(self.dialect)
+        tags = plain.call_open, plain.call_close, plain.think_open, plain.think_close
+        spelled = [await self._tokens(str(text)) for text in (*tags, *self.dialect.stops)]
+        if any(tokens is None for tokens in spelled):
+            return
+        single = [tokens[0] if tokens is not None and len(tokens) == 1 else None for tokens in spelled]
+        call_open, call_close, think_open, think_close = (
+            text if token is None else token for text, token in zip(tags, single[:4], strict=True)
+        )
+        learned.tags = replace(
+            plain, call_open=call_open, call_close=call_close, think_open=think_open, think_close=think_close
+        )
+        learned.ends = tuple(token for token in single[4:] if token is not None)
+
+    async def _tokens(self, text: str) -> list[int] | None:
+        assert self.server.tokenize is not None
+        path, name = self.server.tokenize
+        told = await self._transport.ask(path, {name: text, "parse_special": True, "add_special": False})
+        tokens = _dig(told, ("tokens",))
+        return tokens if isinstance(tokens, list) else None
+
+
+def _dig(value: Any, keys: tuple[str | int, ...]) -> Any:
+    """The value under some keys, or ``None`` where they do not lead anywhere."""
+    for key in keys:
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
+
+
+def _base_url(server: Server, given: str | None) -> str:
+    import os
+
+    # A provider on the internet has one address; its key shall not go to whatever the variable names.
+    local = server.base_url is None or server.base_url.startswith("http://localhost")
+    url = given or (os.environ.get("HERMES_SDK_BASE_URL") if local else None) or server.base_url
+    if not url:
+        raise ConfigurationError(
+            f"{server.name!r} has no address of its own",
+            hint="pass base_url=, write the name as provider:model@http://host:port/v1, or set HERMES_SDK_BASE_URL",
+        )
+    if not url.startswith(("http://", "https://")):
+        raise ConfigurationError(f"base_url={url!r} is no URL", hint="it looks like http://localhost:8000/v1")
+    return url.rstrip("/")
+
+
+def _positive(**numbers: int | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and (isinstance(value, bool) or value < 1):
+            raise ConfigurationError(f"{name}={value!r}", hint="use a whole number from 1 on")

@@ -1,0 +1,261 @@
+"""What a server sends back, in whatever fields, becomes the text of a Hermes turn, so that one parser reads it all.
+
+Thoughts from a field of their own become a thinking block, the server's tool calls become ``<tool_call>`` blocks.
+Neither can become markup that the server did not mean: text from such fields is broken up like any other data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, cast
+
+from hermes_agent.errors import ModelError
+from hermes_agent.formats.dialects import Dialect
+from hermes_agent.formats.segments import neutralise
+from hermes_agent.formats.wire import dump_json, serialise_call
+from hermes_agent.reasoning import Mode
+from hermes_agent.turn import FinishReason
+
+__all__ = ["Reply"]
+
+_HELD_CHARS = 64
+_BROKEN_OFF = ("content_filter", "error", "abort", "network_error")
+
+
+class Reply:
+    """One reply, event by event.
+
+    Args:
+        dialect: Spells the thinking tags, and says what must not arise from data.
+        mode: Whether thinking was asked for. If it was not, and thoughts are all that comes, they are the answer:
+            reasoning parsers of servers take every turn without tags for a thought.
+        fields: Where thoughts come back, preferred first.
+        tools: Names that were offered, to mend a name that came twice.
+        echo: What the server may say again before it writes on.
+        inside: The reply is the inside of a thought that is open: neither opened nor closed here.
+    """
+
+    def __init__(
+        self,
+        *,
+        dialect: Dialect,
+        mode: Mode = "off",
+        fields: Sequence[str] = ("reasoning", "reasoning_content", "thinking"),
+        tools: Collection[str] = (),
+        echo: str = "",
+        inside: bool = False,
+    ) -> None:
+        self.finish: FinishReason | None = None
+        self.stopped_by: str | None = None
+        self.input_tokens = self.output_tokens = self.reasoning_tokens = self.pieces = 0
+        self.model = ""
+        self.text = ""
+        self.reasoning_field: str | None = None
+        self._dialect, self._mode, self._fields, self._tools, self._echo = dialect, mode, fields, tools, echo
+        self._inside = inside
+        self._thought: list[str] = []
+        self._held = ""
+        self._thinking = self._spoke = False
+        self._last = ""
+        self._calls: dict[Any, _Call] = {}
+
+    def feed(self, event: Mapping[str, Any]) -> str:
+        """The text that an event adds to the turn.
+
+        Raises:
+            ModelError: The server says that it broke the reply off.
+        """
+        self._note_usage(event)
+        text = ""
+        for choice in event.get("choices") or ():
+            if choice.get("index") or 0:
+                continue
+            delta: Any = choice.get("delta") or choice.get("message") or choice
+            text += self._thoughts(delta) + self._content(delta)
+            for position, call in enumerate(delta.get("tool_calls") or ()):
+                self._call(call, position)
+            self._note_end(choice)
+        return text
+
+    def close(self) -> str:
+        """What the end of the reply adds."""
+        if self._inside:
+            return self._release()
+        if self._spoke or self._calls:
+            text = self._close_thought() + self._calls_text()
+        elif self._thought and self._mode != "on" and self.finish == "stop":
+            said = "".join(self._thought)
+            text = said if self._mode == "off" else self._close_thought() + said
+        else:
+            text = self._open_thought() if self._mode == "off" and self._thought else ""
+            text += self._close_thought() if self.finish == "stop" else self._release()
+        return text
+
+    def _note_usage(self, event: Mapping[str, Any]) -> None:
+        self.model = event.get("model") or self.model
+        if usage := event.get("usage"):
+            self.input_tokens = usage.get("prompt_tokens") or self.input_tokens
+            self.output_tokens = usage.get("completion_tokens") or self.output_tokens
+            details = usage.get("completion_tokens_details") or {}
+            self.reasoning_tokens = details.get("reasoning_tokens") or self.reasoning_tokens
+
+    def _note_end(self, choice: Mapping[str, Any]) -> None:
+        reason = choice.get("finish_reason")
+        if not reason:
+            return
+        if reason in _BROKEN_OFF:
+            raise ModelError(
+                f"the server broke the reply off: finish_reason {reason!r}",
+                hint="look at the server's log; a content filter is the provider's",
+                raw=json.dumps(choice, default=str),
+            )
+        self.finish = "length" if reason in ("length", "max_tokens", "max_new_tokens") else "stop"
+        stopped = choice.get("stop_reason", choice.get("matched_stop"))
+        self.stopped_by = stopped if isinstance(stopped, str) else None
+
+    def _thoughts(self, delta: Mapping[str, Any]) -> str:
+        said = self._reasoning_in(delta)
+        if not said:
+            return ""
+        self.pieces += 1
+        if self._inside:
+            return self._as_data(said)
+        self._thought.append(said)
+        if self._mode == "off" and not self._spoke:  # it may be the answer: only its end will tell
+            return ""
+        opening = "" if self._thinking else self._opening()
+        return opening + self._as_data(said)
+
+    def _reasoning_in(self, delta: Mapping[str, Any]) -> str:
+        """The thought in a delta. Several fields may say the same; the first that did is listened to."""
+        for name in (self.reasoning_field,) if self.reasoning_field else (*self._fields, "reasoning_details"):
+            said = _plain(delta.get(name))
+            if said:
+                self.reasoning_field = name
+                return said
+        return ""
+
+    def _content(self, delta: Mapping[str, Any]) -> str:
+        said = _plain(delta.get("text")) or _plain(delta.get("content")) or _plain(delta.get("refusal"))
+        if self._echo and said:
+            said = self._without_echo(said)
+        if not said:
+            return ""
+        self.pieces += 1
+        if self._inside:
+            return self._release() + said
+        before = "" if self._spoke else self._open_thought()
+        self._spoke, self._last = True, said[-1]
+        return before + self._close_thought() + said
+
+    def _without_echo(self, said: str) -> str:
+        """A server may repeat the turn's beginning before it writes on."""
+        echo, self._echo = self._echo, ""
+        if said.startswith(echo):
+            return said[len(echo) :]
+        return said
+
+    def _opening(self) -> str:
+        self._thinking = True
+        return self._dialect.think_open + "\n"
+
+    def _open_thought(self) -> str:
+        """The thoughts that were held back, as a block."""
+        if self._mode != "off" or not self._thought or self._thinking:
+            return ""
+        return self._opening() + self._as_data("".join(self._thought))
+
+    def _close_thought(self) -> str:
+        if not self._thinking:
+            return ""
+        self._thinking = False
+        return f"{self._release()}\n{self._dialect.think_close}\n"
+
+    def _as_data(self, text: str) -> str:
+        """``text`` without markup; what may be the beginning of markup waits."""
+        text = self._held + text
+        at = max(text.rfind("<"), text.rfind("["))
+        waits = at >= 0 and len(text) - at <= _HELD_CHARS and not any(end in text[at:] for end in ">]")
+        self._held = text[at:] if waits else ""
+        return neutralise(text[:at] if waits else text, self._dialect)
+
+    def _release(self) -> str:
+        held, self._held = self._held, ""
+        return neutralise(held, self._dialect)
+
+    def _call(self, delta: Mapping[str, Any], position: int) -> None:
+        index = delta.get("index")
+        if index is None:  # never by id, which only the first piece has; but a whole call has one, and no index
+            index = delta.get("id") or position
+        call = self._calls.setdefault(index, _Call())
+        self.pieces += 1
+        function: Mapping[str, Any] = delta.get("function") or {}
+        call.ids.add(delta.get("id") or "")
+        call.add(function.get("name"), function.get("arguments"))
+
+    def _calls_text(self) -> str:
+        written: list[str] = []
+        seen: set[tuple[frozenset[str], str]] = set()
+        for call in self._calls.values():
+            block = call.block(self._tools, self._dialect, cut=self.finish == "length")
+            same = frozenset(call.ids - {""}), block
+            if same[0] and same in seen:
+                continue
+            seen.add(same)
+            written.append(block)
+        lead = "\n" if written and self._spoke and self._last != "\n" else ""
+        return lead + "\n".join(written)
+
+
+class _Call:
+    """One call, put together from its pieces."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+        self._name = ""
+        self._arguments: list[str] = []
+
+    def add(self, name: object, arguments: object) -> None:
+        if isinstance(name, str) and name != self._name:  # an empty name, or the same again, says nothing
+            self._name += name
+        if isinstance(arguments, str):
+            self._arguments.append(arguments)
+        elif arguments is not None:
+            self._arguments = [dump_json(arguments)]
+
+    def block(self, tools: Collection[str], dialect: Dialect, *, cut: bool) -> str:
+        """The call as the format writes it; what cannot be read stays unreadable, without markup."""
+        name = _once(self._name)[0] if self._name not in tools and _once(self._name)[0] in tools else self._name
+        text = "".join(self._arguments)
+        for candidate in _once(text) or ():
+            try:
+                found: Any = json.loads(candidate) if candidate.strip() else ({} if not cut else None)
+            except (ValueError, RecursionError):
+                continue
+            if found is None and not cut:
+                found = {}
+            if isinstance(found, dict):
+                return serialise_call(name, cast("dict[str, Any]", found))
+        broken = neutralise(text, dialect)
+        end = "" if cut else "}\n</tool_call>"
+        return f'<tool_call>\n{{"name": {dump_json(name)}, "arguments": {broken}{end}'
+
+
+def _once(text: str) -> tuple[str, ...]:
+    """``text``, and its half if it is that half twice."""
+    half = text[: len(text) // 2]
+    return (half, text) if half and half + half == text else (text,)
+
+
+def _plain(value: object) -> str:
+    """Text out of a string, or out of a list of typed parts."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        parts = cast("list[object]", value)
+        return "".join(
+            _plain(part.get("text") or part.get("thinking") or part.get("summary"))
+            for part in cast("list[Mapping[str, object]]", [p for p in parts if isinstance(p, Mapping)])
+        )
+    return ""
