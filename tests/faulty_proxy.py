@@ -43,7 +43,8 @@ class Fault:
     Attributes:
         kind: What.
         at: So many pieces of text go through before it strikes, where it strikes in a place.
-        times: How many requests it strikes, the first ones; ``None`` strikes all.
+        skip: How many requests it lets through first.
+        times: How many requests it strikes then; ``None`` strikes all.
         value: The finish reason, the event or the body that is sent.
         status: The status that is answered.
         headers: What is answered with it.
@@ -51,6 +52,7 @@ class Fault:
 
     kind: Kind = "none"
     at: int = 2
+    skip: int = 0
     times: int | None = None
     value: str = ""
     status: int = 200
@@ -81,13 +83,14 @@ class FaultyProxy(Loopback):
     async def answer(self, asked: Asked, client: Client) -> None:
         fault = Fault()
         if asked.method == "POST" and asked.path.endswith("completions"):
+            number = len(self.turns) - self.fault.skip
             self.turns.append(asked)
-            if self.fault.times is None or len(self.turns) <= self.fault.times:
+            if number >= 0 and (self.fault.times is None or number < self.fault.times):
                 fault = self.fault
         match fault.kind:
             case "reset_before_headers":
                 self.struck += 1
-                client.reset()
+                await client.reset()
             case "stall_before_headers":
                 self.struck += 1
                 await asyncio.Event().wait()  # until the client leaves
@@ -198,7 +201,7 @@ class _Stream:
             case "close_mid_chunk":
                 self._client.hang_up()
             case _:
-                self._client.reset()
+                await self._client.reset()
 
     def _changed(self, data: str) -> list[str]:
         """What is sent in an event's place."""

@@ -6,10 +6,13 @@ It runs on an event loop of its own, in a thread of its own, so that a test's lo
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import socket
 import struct
+import termios
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -20,12 +23,13 @@ __all__ = ["Asked", "Client", "Loopback"]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request."""
+    """One request, and when it was read, by `time.monotonic`."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
+    when: float
 
     @property
     def json(self) -> dict[str, Any]:
@@ -60,9 +64,12 @@ class Client:
         self.writer.write(data)
         await self.writer.drain()
 
-    def reset(self) -> None:
+    async def reset(self) -> None:
         """Break the connection off, as a crash does: what was written still arrives, and then an error."""
         here: socket.socket = self.writer.get_extra_info("socket")
+        # A reset throws away what the client's machine has not taken yet.
+        while _unsent(here):  # noqa: ASYNC110  # the kernel has no event for it
+            await asyncio.sleep(0.001)
         here.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
@@ -181,6 +188,12 @@ class Loopback:
             self._in_flight.discard(ticket)
 
 
+def _unsent(connection: socket.socket) -> int:
+    """Bytes that were written to the connection and not acknowledged."""
+    (count,) = struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4))
+    return int(count)
+
+
 async def _read(reader: asyncio.StreamReader) -> bytes:
     try:
         return await reader.read(65536)
@@ -199,4 +212,4 @@ def _take(held: bytes) -> tuple[Asked, bytes] | None:
     if len(rest) < length:
         return None
     method, path, _ = first.split(" ")
-    return Asked(method, path, headers, rest[:length]), rest[length:]
+    return Asked(method, path, headers, rest[:length], time.monotonic()), rest[length:]

@@ -11,8 +11,8 @@ from loopback import Asked, Client, Loopback
 
 __all__ = ["Script", "ScriptedServer"]
 
-Script = Callable[[str], Sequence[str]]
-"""Takes what was asked, as JSON text; gives the turn in Hermes text, one piece a token."""
+Script = Callable[[dict[str, Any]], Sequence[str]]
+"""Takes the body of a request; gives the turn, or the rest of one, in Hermes text, one piece a token."""
 
 _CALL = re.compile(r"<tool_call>\n(.*?)\n</tool_call>", re.DOTALL)
 
@@ -39,34 +39,39 @@ class ScriptedServer(Loopback):
 
     def _events(self, asked: Asked) -> Iterator[dict[str, Any]]:
         body = asked.json
-        pieces = self.script(json.dumps(body.get("prompt") or body.get("messages"), ensure_ascii=False))
+        pieces = self.script(body)
         shared = {"id": "reply", "created": 0, "model": "scripted"}
         if asked.path.endswith("chat/completions"):
-            deltas = _native(pieces) if body.get("tools") else ({"content": piece} for piece in pieces)
-            choices: Iterator[dict[str, Any]] = ({"delta": delta} for delta in deltas)
+            deltas = _native(pieces) if body.get("tools") else [{"content": piece} for piece in pieces]
+            choices: list[dict[str, Any]] = [{"delta": delta} for delta in deltas]
             shared |= {"object": "chat.completion.chunk"}
             last: dict[str, Any] = {"delta": {}}
         else:
-            choices = ({"text": piece} for piece in pieces)
+            choices = [{"text": piece} for piece in pieces]
             shared |= {"object": "text_completion"}
             last = {"text": ""}
         for choice in choices:
             yield {**shared, "choices": [{"index": 0, "finish_reason": None, **choice}]}
         calls = bool(body.get("tools")) and _CALL.search("".join(pieces)) is not None
         yield {**shared, "choices": [{"index": 0, "finish_reason": "tool_calls" if calls else "stop", **last}]}
-        yield {**shared, "choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": len(pieces)}}
+        yield {**shared, "choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": len(choices)}}
 
 
-def _native(pieces: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The same turn in the API's own fields: text as it comes, then each call, its arguments in pieces."""
+def _native(pieces: Sequence[str]) -> list[dict[str, Any]]:
+    """The same turn in the API's own fields: its text, then each call, the arguments in pieces."""
     text = "".join(pieces)
-    if not _CALL.search(text):
-        yield from ({"content": piece} for piece in pieces)
-        return
-    for index, found in enumerate(_CALL.finditer(text)):
+    calls = list(_CALL.finditer(text))
+    if not calls:
+        return [{"content": piece} for piece in pieces]
+    before = text[: calls[0].start()]
+    deltas: list[dict[str, Any]] = [{"content": before}] if before else []
+    for index, found in enumerate(calls):
         call = json.loads(found[1])
         head = {"index": index, "id": f"call_{index}", "type": "function"}
-        yield {"tool_calls": [{**head, "function": {"name": call["name"], "arguments": ""}}]}
+        deltas.append({"tool_calls": [{**head, "function": {"name": call["name"], "arguments": ""}}]})
         arguments = json.dumps(call["arguments"], ensure_ascii=False)
-        for start in range(0, len(arguments), 4):
-            yield {"tool_calls": [{"index": index, "function": {"arguments": arguments[start : start + 4]}}]}
+        deltas += [
+            {"tool_calls": [{"index": index, "function": {"arguments": arguments[start : start + 4]}}]}
+            for start in range(0, len(arguments), 4)
+        ]
+    return deltas

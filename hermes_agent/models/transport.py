@@ -16,12 +16,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.lowlevel import RunVar
 
 from hermes_agent.errors import ConfigurationError, ModelError, ModelUnavailableError
+from hermes_agent.models.event import Event, finishes, read_event, speaks
 from hermes_agent.models.refusals import Failure, Where, refusal
 from hermes_agent.models.sse import EventReader
 
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 __all__ = ["Event", "Timeouts", "Transport"]
-
-Event = Mapping[str, Any]
-"""One object of a stream, as the server sent it."""
 
 _FIRST_DELAY, _MOST_DELAY, _MOST_RETRY_AFTER = 0.5, 8.0, 120.0
 _DRAIN_SECONDS = 0.2
@@ -226,47 +224,29 @@ async def _events(response: httpx2.Response, clock: _Clock, where: Where) -> Asy
         body = b"".join([block async for block in clock.blocks(response)]).decode("utf-8", "replace")
         yield _whole(body, kind, where)
         return
-    reader, finished = EventReader(), False
+    reader = EventReader()
     blocks = clock.blocks(response)
     async for block in blocks:
         for data in reader.feed(block):
             if data.strip() == "[DONE]":
-                if not finished:
+                if not clock.finished:
                     raise _cut_off(where, "told its end, but no finish_reason")
                 # Read to its end, a connection can be used again.
                 with anyio.move_on_after(_DRAIN_SECONDS):
                     async for _ in blocks:
                         pass
                 return
-            event = _event(data, where)
-            finished = finished or _finishes(event)
+            event = read_event(data, where)
             clock.heard(event)
             yield event
-    if not finished:
+    if not clock.finished:
         raise _cut_off(where, "ended before its end")
-
-
-def _event(data: str, where: Where) -> Event:
-    try:
-        event: Any = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise Failure(
-            ModelError(f"{where} sent an event that is not JSON: {data[:200]!r}", hint="look at the server", raw=data),
-            retry=True,
-        ) from error
-    if not isinstance(event, dict):
-        raise Failure(ModelError(f"{where} sent {data[:200]!r} for an event", hint="look at the server", raw=data))
-    found = cast("dict[str, Any]", event)
-    if (problem := found.get("error")) and not found.get("choices"):
-        code: Any = cast("dict[str, Any]", problem).get("code") if isinstance(problem, dict) else None
-        raise refusal(where, code if isinstance(code, int) and 400 <= code < 600 else 500, data)
-    return found
 
 
 def _whole(body: str, kind: str, where: Where) -> Event:
     """A reply that did not come as a stream although one was asked for."""
     if "json" in kind:
-        event = _event(body, where)
+        event = read_event(body, where)
         if event.get("choices"):
             return event
     said = " ".join(body[:200].split())
@@ -279,30 +259,21 @@ def _whole(body: str, kind: str, where: Where) -> Event:
     )
 
 
-def speaks(event: Event) -> bool:
-    """Whether there is text in an event, of whatever sort."""
-    for choice in event.get("choices") or ():
-        delta: Any = choice.get("delta") or choice.get("message") or choice
-        keys = ("text", "content", "reasoning", "reasoning_content", "thinking", "reasoning_details", "tool_calls")
-        if any(delta.get(key) for key in keys):
-            return True
-    return False
-
-
-def _finishes(event: Event) -> bool:
-    return any(choice.get("finish_reason") for choice in event.get("choices") or ())
-
-
 class _Clock:
-    """Times one attempt: everything up to the first text, then each silence."""
+    """Times one attempt: everything up to the first text, then each silence.
+
+    Attributes:
+        finished: The model has said that it is at its end. What breaks behind that takes no text with it.
+    """
 
     def __init__(self, timeouts: Timeouts, where: Where) -> None:
         self._timeouts, self._where = timeouts, where
-        self._spoke = False
+        self._spoke = self.finished = False
         self._deadline = None if timeouts.first_token is None else time.monotonic() + timeouts.first_token
 
     def heard(self, event: Event) -> None:
         self._spoke = self._spoke or speaks(event)
+        self.finished = self.finished or finishes(event)
 
     async def first(self, opening: Any) -> httpx2.Response:
         with anyio.move_on_after(self._left()) as scope:
@@ -318,13 +289,18 @@ class _Clock:
         blocks: AsyncIterator[bytes] = response.aiter_bytes().__aiter__()
         while True:
             try:
+                block = b""
                 with anyio.move_on_after(self._left()) as scope:
                     block = await anext(blocks)
             except StopAsyncIteration:
                 return
             except (httpx2.HTTPError, httpx2.StreamError, httpx.HTTPError, httpx.StreamError) as error:
+                if self.finished:
+                    return
                 raise _cut_off(self._where, f"broke: {error!r}") from error
             if scope.cancelled_caught:
+                if self.finished:
+                    return
                 raise self._late()
             yield block
 
