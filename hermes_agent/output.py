@@ -187,7 +187,8 @@ def _regex(pattern: str | re.Pattern[str]) -> Output[str]:
     flags = "" if isinstance(pattern, str) else "".join(f for f in "aimsx" if compiled.flags & re.RegexFlag[f.upper()])
 
     def read(text: str) -> str:
-        for candidate in (text, text.strip()):  # white space around an answer is not part of it, unless it must be
+        # White space around an answer is not part of it, unless it must be; a grammar lets line breaks stand before.
+        for candidate in (text, text.lstrip("\n"), text.strip()):
             if compiled.fullmatch(candidate):
                 return candidate
         raise OutputError([problem((), f"the whole answer must match {compiled.pattern!r}, got {describe(text)}")])
