@@ -20,7 +20,7 @@ from hermes_agent.formats.wire import dump_json
 from hermes_agent.limits import Limits
 from hermes_agent.messages import Example, Message, SystemMessage
 from hermes_agent.models import resolve
-from hermes_agent.models.base import Constrain, Model
+from hermes_agent.models.base import Constrain, Model, ModelLike
 from hermes_agent.output import JsonSchema, Output, OutputError, Regex
 from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.run import Plan, Run, RunResult
@@ -59,8 +59,8 @@ class Agent(Generic[DepsT, OutputT]):
     Building one touches no network and loads no weights; definitions that cannot work raise here.
 
     Args:
-        model: ``"embedded"``, ``"hf:<hub id or folder>"``, or a `Model`. ``None`` means the environment's
-            ``HERMES_SDK_MODEL``, else the embedded model.
+        model: ``"embedded"``, ``"hf:<hub id or folder>"``, a `Model`, or a model object of Outlines as it is.
+            ``None`` means the environment's ``HERMES_SDK_MODEL``, else the embedded model.
         tools: Typed functions, or `Tool` objects.
         output: The type of the answer: ``str``, anything pydantic knows, ``JsonSchema({...})`` or
             ``Regex("...")``.
@@ -93,7 +93,7 @@ class Agent(Generic[DepsT, OutputT]):
     @overload
     def __init__(
         self: Agent[None, str],
-        model: Model | str | None = None,
+        model: ModelLike | None = None,
         *,
         output: Text = ...,
         **settings: Unpack[Settings],
@@ -101,7 +101,7 @@ class Agent(Generic[DepsT, OutputT]):
     @overload
     def __init__(
         self: Agent[None, Any],
-        model: Model | str | None = None,
+        model: ModelLike | None = None,
         *,
         output: JsonSchema,
         **settings: Unpack[Settings],
@@ -109,7 +109,7 @@ class Agent(Generic[DepsT, OutputT]):
     @overload
     def __init__(
         self: Agent[None, AnyOutputT],
-        model: Model | str | None = None,
+        model: ModelLike | None = None,
         *,
         output: TypeForm[AnyOutputT],
         **settings: Unpack[Settings],
@@ -117,7 +117,7 @@ class Agent(Generic[DepsT, OutputT]):
     @overload
     def __init__(
         self: Agent[AnyDepsT, str],
-        model: Model | str | None = None,
+        model: ModelLike | None = None,
         *,
         output: Text = ...,
         deps_type: type[AnyDepsT],
@@ -126,7 +126,7 @@ class Agent(Generic[DepsT, OutputT]):
     @overload
     def __init__(
         self: Agent[AnyDepsT, Any],
-        model: Model | str | None = None,
+        model: ModelLike | None = None,
         *,
         output: JsonSchema,
         deps_type: type[AnyDepsT],
@@ -135,7 +135,7 @@ class Agent(Generic[DepsT, OutputT]):
     @overload
     def __init__(
         self: Agent[AnyDepsT, AnyOutputT],
-        model: Model | str | None = None,
+        model: ModelLike | None = None,
         *,
         output: TypeForm[AnyOutputT],
         deps_type: type[AnyDepsT],
@@ -143,7 +143,7 @@ class Agent(Generic[DepsT, OutputT]):
     ) -> None: ...
     def __init__(
         self,
-        model: Model | str | None = None,
+        model: ModelLike | None = None,
         *,
         tools: Iterable[ToolLike] = (),
         output: Any = str,

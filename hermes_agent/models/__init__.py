@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from hermes_agent.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from hermes_agent.models.base import Model
+    from hermes_agent.models.base import Model, ModelLike
 
 __all__ = ["PROVIDERS", "resolve"]
 
@@ -32,7 +32,7 @@ PROVIDERS = {
 ``+completions``, ``+chat`` or ``+native`` behind the server's name chooses the wire: ``vllm+chat:model``."""
 
 
-def resolve(model: Model | str | None = None) -> Model:
+def resolve(model: ModelLike | None = None) -> Model:
     """The model a user means.
 
     Args:
@@ -57,7 +57,7 @@ def resolve(model: Model | str | None = None) -> Model:
             raise ConfigurationError(
                 f"{model!r} is not a model", hint=f"pass a Model, or a name: {' or '.join(PROVIDERS)}"
             )
-        return model
+        return cast("Model", model)
     with _lock:
         if model not in _known:
             _known[model] = _named(model)

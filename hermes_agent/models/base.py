@@ -15,7 +15,17 @@ from hermes_agent.sampling import Sampling
 from hermes_agent.tool import Tool
 from hermes_agent.turn import FinishReason
 
-__all__ = ["Chunk", "Constrain", "FinishReason", "Guarantee", "Model", "Request", "weakest"]
+__all__ = [
+    "Chunk",
+    "Constrain",
+    "FinishReason",
+    "Guarantee",
+    "Model",
+    "ModelLike",
+    "OutlinesObject",
+    "Request",
+    "weakest",
+]
 
 Guarantee = Literal["token", "server", "checked"]
 """How strongly a turn is enforced: our mask on every token; by a server whose enforcement was seen to bite;
@@ -116,3 +126,16 @@ class Model(Protocol):
     def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Write one turn."""
         ...
+
+
+class OutlinesObject(Protocol):
+    """A model object of Outlines, local or remote, blocking or async: what ``outlines.from_vllm(...)`` returns."""
+
+    @property
+    def type_adapter(self) -> object:
+        """What sets it apart."""
+        ...
+
+
+ModelLike = Model | OutlinesObject | str
+"""What may stand for a model: itself, a model object of Outlines, or a name."""

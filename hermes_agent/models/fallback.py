@@ -17,7 +17,7 @@ from hermes_agent.errors import (
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.models import resolve
-from hermes_agent.models.base import Chunk, Guarantee, Model, Request, weakest
+from hermes_agent.models.base import Chunk, Guarantee, Model, ModelLike, Request, weakest
 
 __all__ = ["Fallback"]
 
@@ -47,7 +47,7 @@ class Fallback:
 
     def __init__(
         self,
-        *models: Model | str,
+        *models: ModelLike,
         on: tuple[type[Exception], ...] = (ModelError,),
         cooldown: float = 0.0,
         clock: Callable[[], float] = time.monotonic,

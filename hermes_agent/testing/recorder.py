@@ -13,7 +13,7 @@ from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.models import resolve
-from hermes_agent.models.base import Chunk, Guarantee, Model, Request
+from hermes_agent.models.base import Chunk, Guarantee, ModelLike, Request
 from hermes_agent.testing.redaction import Redaction
 from hermes_agent.testing.tape import VERSION, Line, dump, error_fields, plain_chunk, plain_dialect, plain_request
 
@@ -49,7 +49,7 @@ class Recorder:
         'Hello.'
     """
 
-    def __init__(self, model: Model | str, path: str | Path, *, overwrite: bool = False) -> None:
+    def __init__(self, model: ModelLike, path: str | Path, *, overwrite: bool = False) -> None:
         self.model = resolve(model)
         self.path = Path(path)
         if self.path.exists() and not overwrite:
