@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from llama_server import LlamaServer
 
 # No test may reach a model hub, whatever a library would like to do.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -36,3 +37,10 @@ def llama3_folder() -> Path:
 def qwen3_template(qwen3_folder: Path) -> str:
     template: str = json.loads((qwen3_folder / "tokenizer_config.json").read_text())["chat_template"]
     return template
+
+
+@pytest.fixture(scope="session")
+def llama() -> LlamaServer:
+    """llama.cpp's server with a real, very small model."""
+    pytest.importorskip("xllamacpp", reason="xllamacpp is not installed: it has no wheel for this platform")
+    return LlamaServer()

@@ -33,10 +33,8 @@ For each function call, return a json object with function name and arguments wi
 {% endif -%}
 {%- for message in messages -%}
 {%- if message.role == "tool" -%}
-<|im_start|>user
-<tool_response>
-{{ message.content }}
-</tool_response><|im_end|>
+<|im_start|>tool
+{{ message.content }}<|im_end|>
 {% else -%}
 <|im_start|>{{ message.role }}
 {{ message.content or "" }}
