@@ -18,6 +18,7 @@ from hermes_agent.formats.schema import Bounds, in_schema_order
 from hermes_agent.formats.wire import dump_json, serialise_calls
 from hermes_agent.json_schema import compile_schema
 from hermes_agent.output import JsonSchema
+from hermes_agent.reasoning import Mode
 from hermes_agent.tool import Tool
 from tests.naming import label
 from tests.test_gbnf import ANSWERS, BEGINNINGS, CALLS, MARKUP, NOW, PARIS, SETTINGS, TOOLS, fewer, now
@@ -148,7 +149,8 @@ def test_the_qwen_3_style_is_what_xgrammar_makes(ours: dict[str, Any], theirs: d
     tools = [Tool.of(tool) for tool in TOOLS]
     described = [{"type": "function", "function": {"name": t.name, "parameters": dict(t.parameters)}} for t in tools]
     made = xgrammar.get_model_structural_tag("qwen_3", tools=described, reasoning=thinking, **theirs)
-    grammar = TurnGrammar(tools, **ours, reasoning={"enabled": "on", "disabled": "off", "auto": "auto"}[thinking])
+    modes: dict[str, Mode] = {"enabled": "on", "disabled": "off", "auto": "auto"}
+    grammar = TurnGrammar(tools, **ours, reasoning=modes[thinking])
     if thinking == "enabled":
         grammar = grammar.in_thought()
     tag = grammar.structural_tag(style="qwen_3")
@@ -156,7 +158,8 @@ def test_the_qwen_3_style_is_what_xgrammar_makes(ours: dict[str, Any], theirs: d
 
 
 def test_the_qwen_3_style_allows_what_the_own_allows() -> None:
-    for settings_ in ({}, {"tool_choice": "required"}, {"parallel": False}, {"reasoning": "auto"}):
+    several: list[dict[str, Any]] = [{}, {"tool_choice": "required"}, {"parallel": False}, {"reasoning": "auto"}]
+    for settings_ in several:
         grammar = TurnGrammar(TOOLS, **settings_)
         engine = compiled(grammar.structural_tag(style="qwen_3"))
         for text in ("hi", PARIS.replace("\x7f", ""), f"well\n{NOW}", f"{NOW}\n{NOW}", f"<think>a</think>\n\n{NOW}"):

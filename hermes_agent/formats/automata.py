@@ -58,6 +58,27 @@ class Automaton:
         found = (to for ranges, to in self.moves[state] if any(low <= code <= high for low, high in ranges))
         return next(found, None)
 
+    def pattern(self, longest: int) -> str:
+        """A regular expression for the same texts; empty if it would be longer than so many characters."""
+        ways: dict[tuple[int, int], str] = {}
+        last = len(self.moves)
+        for state, moves in enumerate(self.moves):
+            for ranges, to in moves:
+                ways[state, to] = _either(ways.get((state, to)), _class(ranges))
+        ways |= {(state, last): "" for state in self.ends}
+        for gone in reversed(range(1, last)):
+            again = ways.pop((gone, gone), None)
+            loop = "" if again is None else f"(?:{again})*"
+            before = [(a, text) for (a, b), text in ways.items() if b == gone]
+            after = [(b, text) for (a, b), text in ways.items() if a == gone]
+            ways = {pair: text for pair, text in ways.items() if gone not in pair}
+            for (a, head), (b, tail) in itertools.product(before, after):
+                ways[a, b] = _either(ways.get((a, b)), f"{_grouped(head)}{loop}{_grouped(tail)}")
+                if len(ways[a, b]) > longest:
+                    return ""
+        loop = f"(?:{ways[0, 0]})*" if (0, 0) in ways else ""
+        return loop + _grouped(ways.get((0, last), ""))
+
     def __and__(self, other: Automaton) -> Automaton:
         """The texts that both hold."""
         return self._with(other, lambda mine, theirs: mine and theirs)
@@ -151,6 +172,29 @@ def _merged(found: list[dict[int, Ranges]], ends: set[int]) -> Automaton:
             grouped[kind[to]] = join(grouped.get(kind[to], ()), ranges)
         moves[kind[state]] = tuple((ranges, to) for to, ranges in grouped.items())
     return Automaton(tuple(moves), frozenset(kind[state] for state in ends))
+
+
+def _either(one: str | None, other: str) -> str:
+    if one is None or one == other:
+        return other
+    return f"(?:{one or other})?" if not (one and other) else f"{one}|{other}"
+
+
+def _grouped(text: str) -> str:
+    return f"(?:{text})" if "|" in text else text
+
+
+def _class(ranges: Ranges) -> str:
+    """A set of characters for every dialect of regular expressions."""
+    if len(ranges) == 1 and ranges[0][0] == ranges[0][1]:
+        return _letter(ranges[0][0])
+    runs = (_letter(low) if low == high else f"{_letter(low)}-{_letter(high)}" for low, high in ranges)
+    return f"[{''.join(runs)}]"
+
+
+def _letter(code: int) -> str:
+    char = chr(code)
+    return f"\\x{code:02x}" if code < 0x80 and not char.isalnum() else char
 
 
 # Sets of characters.

@@ -21,7 +21,6 @@ from hermes_agent.python_regex import spell_for_engine
 
 if TYPE_CHECKING:
     from hermes_agent.formats.schema import Prepared
-    from hermes_agent.formats.shapes.to_gbnf import ShapeRules
 
 __all__ = ["answer", "compose", "value"]
 

@@ -167,7 +167,7 @@ class TurnGrammar:
         Raises:
             GrammarError: The engine does not read the pattern, or no answer matches it.
         """
-        matcher = compiled(compose(replace(self._parts, calls=()), Tags.text())).deep_copy()
+        matcher = compiled(compose(replace(self._parts, calls=(), inline=False), Tags.text())).deep_copy()
         if self.reasoning != "off":  # up to the answer's first character
             matcher.try_consume_tokens(list(f"{THINK_OPEN}{THINK_CLOSE}\n\n\n\n".encode()))
         if not matcher.is_accepting() and not any(matcher.compute_bitmask()[:32]):  # no byte
@@ -251,17 +251,34 @@ class TurnGrammar:
     def json_schema(self) -> dict[str, Any] | None:
         """The turn as one JSON schema; ``None`` if it is not always JSON, see `cannot_say`.
 
-        Calls are objects with ``name`` and ``arguments``, one a turn, which the parser's ``bare_json`` repair reads.
+        Schemas stand in it as they were declared. A call is ``{"name": …, "arguments": {…}}``, one a turn: the
+        parser's ``bare_json`` repair reads it where the answer is text or none, and
+        `hermes_agent.formats.plain_forms.wire_text` makes wire text of it everywhere.
         """
-        raise NotImplementedError
+        return self._plain_schema[0]
 
     def regex(self) -> str | None:
         """The turn as one regular expression for the whole text; ``None`` if there is none, see `cannot_say`."""
-        raise NotImplementedError
+        return self._plain_pattern[0]
+
+    @property
+    def _plain_schema(self) -> tuple[dict[str, Any] | None, str]:
+        from hermes_agent.formats import plain_forms
+
+        calls = [(tool.name, tool.parameters) for tool in self.tools]
+        return plain_forms.json_schema(self._parts, self.output.schema, calls)
+
+    @property
+    def _plain_pattern(self) -> tuple[str | None, str]:
+        from hermes_agent.formats import plain_forms
+
+        return plain_forms.pattern(self._parts)
 
     def cannot_say(self, form: Form) -> str:
         """Why there is no such form of this grammar, as a sentence; empty if there is one."""
-        raise NotImplementedError
+        if form == "json_schema":
+            return self._plain_schema[1]
+        return self._plain_pattern[1] if form == "regex" else ""
 
     def left_to_validation(self, form: Form) -> tuple[str, ...]:
         """What a form does not enforce, so that only the validation afterwards holds it."""
@@ -271,6 +288,11 @@ class TurnGrammar:
             return gbnf.compose(self._parts, Tags.text())[1]
         if form == "structural_tag":
             return structural_tag.compose(self._parts, Tags.text())[1]
+        if form == "regex":
+            markup = "that an answer holds no markup is checked only afterwards"
+            return (markup,) if self.output.kind == "regex" else ()
+        if form == "json_schema":
+            return ()
         return self.warnings
 
     @property
