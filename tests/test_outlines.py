@@ -21,6 +21,7 @@ from outlines.models.sglang import SGLangTypeAdapter
 from outlines.models.tgi import TGITypeAdapter
 from outlines.models.vllm import VLLMTypeAdapter
 from outlines.types import CFG, JsonSchema, Regex
+from scripted_server import ScriptedServer
 
 from hermes_agent import Agent
 from hermes_agent import JsonSchema as OurSchema
@@ -173,6 +174,28 @@ def test_headers_of_a_blocking_client_are_kept() -> None:
     assert client.default_headers["x-team"] == "a"
     assert client.default_query == {"v": "1"}
     assert client.api_key == KEY
+
+
+def test_runs_over_a_blocking_clients_server() -> None:
+    """Twice, as each ``run_sync`` has an event loop of its own; with what the client was set up to send."""
+
+    def add(a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+    def script(body: dict[str, Any]) -> list[str]:
+        answered = "tool_response" in json.dumps(body["prompt"].rpartition("1 + 2?")[2])
+        return ["3"] if answered else ['<tool_call>\n{"name": "add", ', '"arguments": {"a": 1, "b": 2}}\n</tool_call>']
+
+    with ScriptedServer(script) as server:
+        client = openai.OpenAI(base_url=server.url, api_key=KEY, default_headers={"x-team": "a"}, max_retries=0)
+        agent = Agent(outlines.from_vllm(client, "m"), tools=[add], output=int)
+        for _ in range(2):
+            assert agent.run_sync("1 + 2?").output == 3
+        asked = [request for request in server.requests if request.path.endswith("completions")]
+        assert len(asked) == 4
+        assert {request.headers["x-team"] for request in asked} == {"a"}
+        assert {request.headers["authorization"] for request in asked} == {f"Bearer {KEY}"}
 
 
 def test_a_blocking_client_that_cannot_be_copied_is_used_itself() -> None:
