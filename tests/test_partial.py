@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from enum import Enum
 from itertools import pairwise
-from typing import Annotated, Any, Literal, NotRequired, assert_type, cast
+from typing import Annotated, Any, Literal, NotRequired, assert_type
 
 import pytest
 from hypothesis import given, settings
@@ -102,9 +102,10 @@ def agrees(part: Any, whole: Any) -> bool:
     """Whether ``part`` is the beginning of ``whole``."""
     if isinstance(whole, str):
         return isinstance(part, str) and whole.startswith(part)
-    if isinstance(whole, list):
-        items, last = cast("list[Any]", whole), len(part) - 1
-        return part == [] or (last < len(items) and part[:-1] == items[:last] and agrees(part[-1], items[last]))
+    kind: object = type(whole)
+    if kind is list:
+        last = len(part) - 1
+        return part == [] or (last < len(whole) and part[:-1] == whole[:last] and agrees(part[-1], whole[last]))
     if isinstance(whole, Mapping):
         return part.keys() <= whole.keys() and all(agrees(part[key], whole[key]) for key in part)
     if isinstance(whole, BaseModel):
