@@ -102,8 +102,7 @@ def agrees(part: Any, whole: Any) -> bool:
     """Whether ``part`` is the beginning of ``whole``."""
     if isinstance(whole, str):
         return isinstance(part, str) and whole.startswith(part)
-    kind: object = type(whole)
-    if kind is list:
+    if whole.__class__ is list:
         last = len(part) - 1
         return part == [] or (last < len(whole) and part[:-1] == whole[:last] and agrees(part[-1], whole[last]))
     if isinstance(whole, Mapping):
