@@ -22,11 +22,11 @@ from tests.naming import label
 from tests.test_grammar_laws import (
     UNBOUNDED,
     Case,
-    _repeats_a_key,
     cases,
     law,
     object_cases,
     pieced,
+    repeats_a_key,
     turns,
 )
 from tests.xgrammar_engine import accepts, compiled, walk
@@ -107,7 +107,7 @@ def test_an_accepted_answer_is_valid(case: Case, random: Random) -> None:
     turn = parse(text, output=output)
     assert not turn.faults
     assert turn.text == text
-    if not grammar.left_to_validation("gbnf") and not _repeats_a_key(text):
+    if not grammar.left_to_validation("gbnf") and not repeats_a_key(text):
         output.validate(text)
 
 
@@ -123,7 +123,7 @@ def test_an_accepted_turn_is_read_without_a_fault(case: Case, settings_: dict[st
     assume(text is not None)
     assert text is not None
     turn = parse(text, tools=[tool], output=grammar.output)
-    repeated = any(_repeats_a_key(call.raw) for call in turn.tool_calls) or "twice" in str(turn.faults)
+    repeated = any(repeats_a_key(call.raw) for call in turn.tool_calls) or "twice" in str(turn.faults)
     assume(not repeated)
     assert not turn.faults
     assert not turn.repairs

@@ -292,7 +292,7 @@ def test_an_accepted_answer_is_valid(case: Case, random: Random) -> None:
     turn = parse(text, output=output)
     assert not turn.faults
     assert turn.text == text
-    if not grammar.warnings and not _repeats_a_key(text):
+    if not grammar.warnings and not repeats_a_key(text):
         output.validate(text)
 
 
@@ -325,7 +325,7 @@ def test_a_float_has_one_spelling(spec: Any, value: float) -> None:
     assert TurnGrammar((), spec, bounds=UNBOUNDED).accepts(text)
 
 
-def _repeats_a_key(text: str) -> bool:
+def repeats_a_key(text: str) -> bool:
     """Whether an object has one key twice: the one thing the mask cannot see."""
     found = False
 
@@ -359,7 +359,7 @@ def test_an_accepted_turn_is_read_without_a_fault(case: Case, settings_: dict[st
     assume(text is not None)
     assert text is not None
     turn = parse(text, tools=[tool], output=grammar.output)
-    repeated = any(_repeats_a_key(call.raw) for call in turn.tool_calls) or "twice" in str(turn.faults)
+    repeated = any(repeats_a_key(call.raw) for call in turn.tool_calls) or "twice" in str(turn.faults)
     assume(not repeated)
     assert not turn.faults
     assert not turn.repairs

@@ -22,7 +22,7 @@ from hermes_agent.reasoning import Mode
 from hermes_agent.tool import Tool
 from tests.naming import label
 from tests.test_gbnf import ANSWERS, BEGINNINGS, CALLS, MARKUP, NOW, PARIS, SETTINGS, TOOLS, fewer, now
-from tests.test_grammar_laws import UNBOUNDED, Case, _repeats_a_key, cases, object_cases, pieced, turns
+from tests.test_grammar_laws import UNBOUNDED, Case, cases, object_cases, pieced, repeats_a_key, turns
 from tests.xgrammar_engine import accepts, compiled, walk, xgrammar
 
 
@@ -62,7 +62,7 @@ def test_an_accepted_turn_is_read_without_a_fault(case: Case, settings_: dict[st
     assume(text is not None)
     assert text is not None
     turn = parse(text, tools=[tool], output=grammar.output)
-    repeated = any(_repeats_a_key(call.raw) for call in turn.tool_calls) or "twice" in str(turn.faults)
+    repeated = any(repeats_a_key(call.raw) for call in turn.tool_calls) or "twice" in str(turn.faults)
     assume(not repeated)
     assert not turn.faults
     assert not turn.repairs

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from hermes_agent.errors import GrammarError
 from hermes_agent.formats.lark import Parts
+from hermes_agent.formats.shapes.nodes import Literal, Number, Union, is_list, is_object
 from hermes_agent.formats.wire import dump_json, serialise_call
 from hermes_agent.python_regex import PatternError, spell_for_engine
 
 if TYPE_CHECKING:
     from hermes_agent.formats.schema import Prepared
-    from hermes_agent.formats.shapes.nodes import Number
 
 __all__ = ["json_schema", "pattern", "wire_text"]
 
@@ -74,10 +74,10 @@ def wire_text(text: str, names: Collection[str]) -> str:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    if not isinstance(value, dict) or value.keys() != {"name", "arguments"} or value["name"] not in names:
+    if not is_object(value) or value.keys() != {"name", "arguments"} or value["name"] not in names:
         return text
     arguments = value["arguments"]
-    return serialise_call(value["name"], arguments) if isinstance(arguments, dict) else text
+    return serialise_call(value["name"], arguments) if is_object(arguments) else text
 
 
 class _Joined:
@@ -111,13 +111,13 @@ class _Joined:
 
 
 def _led(schema: Any, at: str, mark: str) -> Any:
-    if isinstance(schema, list):
+    if is_list(schema):
         return [_led(item, at, mark) for item in schema]
-    if not isinstance(schema, Mapping):
+    if not is_object(schema):
         return schema
     led: dict[str, Any] = {}
     for keyword, value in schema.items():
-        if keyword in ("$ref",) and isinstance(value, str) and value.startswith("#"):
+        if keyword == "$ref" and isinstance(value, str) and value.startswith("#"):
             led[keyword] = _reference(value, at, mark)
         else:
             led[keyword] = value if keyword in _DATA else _led(value, at, mark)
@@ -133,9 +133,9 @@ def _reference(reference: str, at: str, mark: str) -> str:
 
 def _keywords(schema: Any) -> set[str]:
     """Every key of a schema that may be a keyword."""
-    if isinstance(schema, list):
+    if is_list(schema):
         return {keyword for item in schema for keyword in _keywords(item)}
-    if not isinstance(schema, Mapping):
+    if not is_object(schema):
         return set()
     below = {found for keyword, value in schema.items() if keyword not in _DATA for found in _keywords(value)}
     return below | {keyword for keyword, value in schema.items() if not isinstance(value, Mapping)}
@@ -199,8 +199,6 @@ def _character(code: int) -> str:
 
 def _values(prepared: Prepared) -> tuple[str | None, str]:
     """The JSON texts of fixed values, booleans and numbers."""
-    from hermes_agent.formats.shapes.nodes import Literal, Number, Union
-
     shape = None if prepared.shape is None else prepared.algebra.resolve(prepared.shape)
     options = shape.options if isinstance(shape, Union) else (shape,)
     texts: list[str] = []
