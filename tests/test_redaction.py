@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
 
 import pytest
@@ -113,3 +115,9 @@ def test_what_looks_like_a_secret_is_not_held_for_ever() -> None:
     assert REDACTION.settled("a" * 100_000) > 90_000
     assert REDACTION.settled("Some words. ") == len("Some words. ")
     assert REDACTION.settled("日本語の文章") == 6
+
+
+@pytest.mark.parametrize("name", ["testing.recorder", "testing.redaction", "models.fallback", "models.outlines"])
+def test_the_examples_in_docstrings_run(name: str) -> None:
+    failed, tried = doctest.testmod(importlib.import_module(f"hermes_agent.{name}"))
+    assert (failed, tried > 0) == (0, True)

@@ -41,7 +41,7 @@ class Recorder:
     Example:
         >>> import tempfile
         >>> from hermes_agent import Agent
-        >>> from hermes_agent.testing import ScriptedModel
+        >>> from hermes_agent.testing import Replay, ScriptedModel
         >>> path = tempfile.mkdtemp() + "/hello.jsonl"
         >>> Agent(Recorder(ScriptedModel(["Hello."]), path)).run_sync("Hi").output
         'Hello.'
