@@ -14,6 +14,7 @@ __all__ = ["Script", "ScriptedServer"]
 Script = Callable[[dict[str, Any]], Sequence[str]]
 """Takes the body of a request; gives the turn, or the rest of one, in Hermes text, one piece a token."""
 
+_HALF = re.compile("[\ud800-\udfff]")
 _CALL = re.compile(r"<tool_call>\n(.*?)\n</tool_call>", re.DOTALL)
 
 
@@ -33,7 +34,7 @@ class ScriptedServer(Loopback):
         else:
             await client.head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
             for event in self._events(asked):
-                await client.chunk(f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode())
+                await client.chunk(f"data: {_dumped(event)}\n\n".encode())
             await client.chunk(b"data: [DONE]\n\n")
             await client.chunk(b"")
 
@@ -55,6 +56,12 @@ class ScriptedServer(Loopback):
         calls = bool(body.get("tools")) and _CALL.search("".join(pieces)) is not None
         yield {**shared, "choices": [{"index": 0, "finish_reason": "tool_calls" if calls else "stop", **last}]}
         yield {**shared, "choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": len(choices)}}
+
+
+def _dumped(event: dict[str, Any]) -> str:
+    """Characters as they are, as most servers send them; but half a character can only be an escape."""
+    plain = json.dumps(event, ensure_ascii=False)
+    return json.dumps(event) if _HALF.search(plain) else plain
 
 
 def _native(pieces: Sequence[str]) -> list[dict[str, Any]]:

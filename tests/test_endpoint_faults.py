@@ -422,3 +422,32 @@ async def test_events_of_odd_shape_are_passed_over_or_told(scripted: ScriptedSer
         assert came.runs == []
     else:
         assert came.runs == [7]
+
+
+@pytest.mark.parametrize("wire", ["completions", "chat"])
+async def test_halves_of_a_character_are_joined_and_a_lone_one_replaced(wire: Wire) -> None:
+    with ScriptedServer(lambda body: ["a\ud83d", "\ude42b", "\ud83d", "c", "\ude42", "d\ud83d"]) as server:
+        came = await ask(server.url, Fault(), wire)
+    assert came.output == "a🙂b\ufffdc\ufffdd\ufffd"
+
+
+async def test_half_a_character_in_an_argument_does_not_keep_the_run_from_going_on() -> None:
+    """A model may write one as an escape, which is JSON; the next request cannot hold it, as UTF-8 has none."""
+    heard: list[str] = []
+
+    def script(body: dict[str, Any]) -> Sequence[str]:
+        if any(message["content"].startswith("<tool_response>") for message in body["messages"][-1:]):
+            return ["Done."]
+        return ['<tool_call>\n{"name": "say", "arguments": {"text": "\\ud83d!"}}\n</tool_call>']
+
+    async def say(text: str) -> str:
+        """Say something."""
+        heard.append(text)
+        return text
+
+    with ScriptedServer(script) as server, anyio.fail_after(20):
+        model = Endpoint("scripted", base_url=server.url, wire="chat", dialect="chatml")
+        result = await Agent(model, tools=[say]).run("Say something.")
+        await model.aclose()
+    assert result.output == "Done."
+    assert len(heard) == 1

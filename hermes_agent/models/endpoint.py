@@ -14,16 +14,24 @@ from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.grammar import Tags, TurnGrammar
 from hermes_agent.messages import UserMessage
 from hermes_agent.models.base import Chunk, Guarantee, Request
-from hermes_agent.models.probe import COUNTED, COUNTING, PROBE_TOKENS, RAW_MOST_TOKENS, RAW_PROMPT, Probe, Seen
-from hermes_agent.models.probe import bites, question
+from hermes_agent.models.probe import (
+    COUNTED,
+    COUNTING,
+    PROBE_TOKENS,
+    RAW_MOST_TOKENS,
+    RAW_PROMPT,
+    Probe,
+    Seen,
+    bites,
+    question,
+)
 from hermes_agent.models.refusals import Failure, Where
 from hermes_agent.models.replies import Reply
 from hermes_agent.models.servers import Form, Server, Wire, filled
 from hermes_agent.models.servers import server as named_server
-from hermes_agent.models.transport import Event, Timeouts, Transport, key_of
+from hermes_agent.models.transport import Event, LoopLock, Timeouts, Transport, key_of
 from hermes_agent.models.wires import Posting, post
 from hermes_agent.models.writing import Enforced, Writing, fitting
-from hermes_agent.reasoning import Reasoning
 from hermes_agent.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -114,6 +122,7 @@ class Endpoint:
         self._extra = dict(extra_body or {})
         self._where = Where(self.base_url, model_id, self.server.name, self.server.keys)
         self._learned: _Learned | None = None
+        self._learning, self._asking = LoopLock(), LoopLock()
         self._transport = Transport(
             self.base_url, api_key=key, client=client, http_client=http_client, timeouts=timeouts,
             max_retries=max_retries, max_in_flight=max_in_flight, requests_per_minute=requests_per_minute,
@@ -272,10 +281,14 @@ class Endpoint:
         Raises:
             ModelError: The server cannot be asked.
         """
-        known = self._probed()
-        if known is not None and self.wire in known.forms and not again:
-            return known
         learned = await self._learn()
+        async with self._asking.lock():
+            known = self._probed()
+            if known is not None and self.wire in known.forms and not again:
+                return known
+            return await self._ask(known, learned)
+
+    async def _ask(self, known: Probe | None, learned: _Learned) -> Probe:
         forms: dict[str, Seen] = {}
         field_name: str | None = None
         for form in self.server.forms.get(self.wire, ()):
@@ -340,12 +353,16 @@ class Endpoint:
 
     async def _learn(self) -> _Learned:
         """Ask once what the server tells about itself: context length, template, how it spells tags."""
-        if self._learned is not None:
-            return self._learned
         if self._keyless:
             raise ModelUnavailableError(
                 f"{self._where} needs a key", hint=f"pass api_key=, or set {' or '.join(self.server.keys)}"
             )
+        async with self._learning.lock():
+            if self._learned is None:
+                self._learned = await self._told()
+            return self._learned
+
+    async def _told(self) -> _Learned:
         learned = _Learned()
         for path, keys in self.server.context:
             told = await self._transport.ask(path)
@@ -358,7 +375,6 @@ class Endpoint:
         if self._asked_dialect is None and (learned.template or learned.served_model):
             self._dialect = guess_dialect(f"{self.model_id} {learned.served_model}", chat_template=learned.template)
         await self._learn_spelling(learned)
-        self._learned = learned
         return learned
 
     async def _learn_spelling(self, learned: _Learned) -> None:

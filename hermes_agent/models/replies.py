@@ -7,6 +7,7 @@ Neither can become markup that the server did not mean: text from such fields is
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from hermes_agent.turn import FinishReason
 __all__ = ["Reply"]
 
 _HELD_CHARS = 64
+_HALF = re.compile("[\ud800-\udfff]")
 _BROKEN_OFF = ("content_filter", "error", "abort", "network_error")
 
 
@@ -57,7 +59,9 @@ class Reply:
         self._thought: list[str] = []
         self._held = ""
         self._thinking = self._spoke = False
-        self._last = ""
+        self._last = self._half = ""
+        self._delta: Any = None
+        self._repeats = 0
         self._calls: dict[Any, _Call] = {}
 
     def feed(self, event: Mapping[str, Any]) -> str:
@@ -72,14 +76,48 @@ class Reply:
             if choice.get("index") or 0:
                 continue
             delta: Any = choice.get("delta") or choice.get("message") or choice
+            before = self.pieces
             text += self._thoughts(delta) + self._content(delta)
             for position, call in enumerate(delta.get("tool_calls") or ()):
                 self._call(call, position)
+            if self.pieces > before:
+                self._repeats += delta == self._delta
+                self._delta = delta
             self._note_end(choice)
-        return text
+        return self._joined(text)
 
     def close(self) -> str:
-        """What the end of the reply adds."""
+        """What the end of the reply adds.
+
+        Raises:
+            ModelError: Pieces came twice.
+        """
+        self._check_repeats()
+        return self._joined(self._end(), last=True)
+
+    def _check_repeats(self) -> None:
+        """A piece that came twice looks like a word that the model repeated; what the server counted tells them apart.
+
+        Some servers cut tokens into smaller pieces, so a few pieces too many mean nothing: as many as a quarter, and
+        all of them the same as the one before, do.
+        """
+        extra = self.pieces - self.output_tokens
+        if self.output_tokens and self._repeats >= extra > 0 and extra * 4 >= self.pieces:
+            raise ModelError(
+                f"the server sent {self._repeats} of {self.pieces} pieces twice, for {self.output_tokens} tokens",
+                hint="look at the server, and at proxies in between; no call of this turn was run",
+            )
+
+    def _joined(self, text: str, *, last: bool = False) -> str:
+        """Halves of a character, which some servers cut, put together; one that stays alone is replaced."""
+        if not self._half and (text.isascii() or not _HALF.search(text)):
+            return text
+        text, self._half = self._half + text, ""
+        if not last and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+    def _end(self) -> str:
         if self._inside:
             return self._release()
         if self._spoke or self._calls:

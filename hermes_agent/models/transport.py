@@ -13,10 +13,10 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from anyio.lowlevel import RunVar
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import httpx2
     from openai import AsyncOpenAI
 
-__all__ = ["Event", "Timeouts", "Transport"]
+__all__ = ["Event", "LoopLock", "Timeouts", "Transport", "key_of"]
 
 _FIRST_DELAY, _MOST_DELAY, _MOST_RETRY_AFTER = 0.5, 8.0, 120.0
 _DRAIN_SECONDS = 0.2
@@ -188,6 +188,7 @@ class Transport:
         from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncStream
 
         client = await self._client()
+        body = _sendable(body)
         # Only connecting is timed by the HTTP client; what comes after is timed by what it is.
         timeout = httpx2.Timeout(None, connect=self.timeouts.connect)
         try:
@@ -225,20 +226,20 @@ async def _events(response: httpx2.Response, clock: _Clock, where: Where) -> Asy
         yield _whole(body, kind, where)
         return
     reader = EventReader()
-    blocks = clock.blocks(response)
-    async for block in blocks:
-        for data in reader.feed(block):
-            if data.strip() == "[DONE]":
-                if not clock.finished:
-                    raise _cut_off(where, "told its end, but no finish_reason")
-                # Read to its end, a connection can be used again.
-                with anyio.move_on_after(_DRAIN_SECONDS):
-                    async for _ in blocks:
-                        pass
-                return
-            event = read_event(data, where)
-            clock.heard(event)
-            yield event
+    async with aclosing(clock.blocks(response)) as blocks:
+        async for block in blocks:
+            for data in reader.feed(block):
+                if data.strip() == "[DONE]":
+                    if not clock.finished:
+                        raise _cut_off(where, "told its end, but no finish_reason")
+                    # Read to its end, a connection can be used again.
+                    with anyio.move_on_after(_DRAIN_SECONDS):
+                        async for _ in blocks:
+                            pass
+                    return
+                event = read_event(data, where)
+                clock.heard(event)
+                yield event
     if not clock.finished:
         raise _cut_off(where, "ended before its end")
 
@@ -286,23 +287,24 @@ class _Clock:
         import httpx
         import httpx2
 
-        blocks: AsyncIterator[bytes] = response.aiter_bytes().__aiter__()
-        while True:
-            try:
-                block = b""
-                with anyio.move_on_after(self._left()) as scope:
-                    block = await anext(blocks)
-            except StopAsyncIteration:
-                return
-            except (httpx2.HTTPError, httpx2.StreamError, httpx.HTTPError, httpx.StreamError) as error:
-                if self.finished:
+        # A generator, as a client of openai reads it; closed here, not whenever it is collected.
+        async with aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_bytes())) as blocks:
+            while True:
+                try:
+                    block = b""
+                    with anyio.move_on_after(self._left()) as scope:
+                        block = await anext(blocks)
+                except StopAsyncIteration:
                     return
-                raise _cut_off(self._where, f"broke: {error!r}") from error
-            if scope.cancelled_caught:
-                if self.finished:
-                    return
-                raise self._late()
-            yield block
+                except (httpx2.HTTPError, httpx2.StreamError, httpx.HTTPError, httpx.StreamError) as error:
+                    if self.finished:
+                        return
+                    raise _cut_off(self._where, f"broke: {error!r}") from error
+                if scope.cancelled_caught:
+                    if self.finished:
+                        return
+                    raise self._late()
+                yield block
 
     def _left(self) -> float | None:
         if self._spoke:
@@ -317,6 +319,21 @@ class _Clock:
                 hint=f"raise Timeouts({name}=…), or look at the server's load",
             )
         )
+
+
+class LoopLock:
+    """Lets one task of an event loop through at a time: what is asked once is not asked by all that want to know."""
+
+    def __init__(self) -> None:
+        self._locks: RunVar[anyio.Lock | None] = RunVar("lock", None)
+
+    def lock(self) -> anyio.Lock:
+        """That of the running loop."""
+        found = self._locks.get()
+        if found is None:
+            found = anyio.Lock()
+            self._locks.set(found)
+        return found
 
 
 class _Pace:
@@ -335,10 +352,22 @@ class _Pace:
         await anyio.sleep(at - now)
 
 
+def _sendable(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The body with halves of characters replaced: a model may write one as an escape, and UTF-8 has none."""
+    text = json.dumps(body, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        whole: dict[str, Any] = json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+        return whole
+    return body
+
+
 def _delay(attempt: int, after: float | None) -> float:
     if after is not None:
         return after
-    return min(_FIRST_DELAY * 2**attempt, _MOST_DELAY) * random.uniform(0.5, 1)
+    delay: float = min(_FIRST_DELAY * 2**attempt, _MOST_DELAY) * random.uniform(0.5, 1)
+    return delay
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

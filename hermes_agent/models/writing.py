@@ -112,7 +112,7 @@ class Writing:
         self._speaker, self._request, self._wire = speaker, request, wire
         self._dialect = speaker.dialect
         self._continues = speaker.continues(wire)
-        self._text = ""
+        self._written = _Written(request.prefix, (self._dialect.think_open, self._dialect.think_close))
         self._input_tokens = self._output_tokens = self._thinking_tokens = 0
         self._cut = False
         self._reply = Reply(dialect=self._dialect)
@@ -129,7 +129,7 @@ class Writing:
         async with aclosing(self._write()) as texts:
             async for text in texts:
                 if text:
-                    self._text += text
+                    self._written.add(text)
                     yield Chunk(text)
         yield Chunk(
             "",
@@ -155,11 +155,11 @@ class Writing:
 
     @property
     def _whole(self) -> str:
-        return self._request.prefix + self._text
+        return self._written.text
 
     @property
     def _in_thought(self) -> bool:
-        return self._whole.rfind(self._dialect.think_open) > self._whole.rfind(self._dialect.think_close)
+        return self._written.in_thought
 
     @property
     def _thinks(self) -> bool:
@@ -241,7 +241,7 @@ class Writing:
                 if weak and not self._in_thought:
                     begun += text
                     if tags[0] in begun:
-                        text, begun = begun, ""  # noqa: PLW2901  # now that the tag is whole
+                        text, begun = begun, ""  # now that the tag is whole
                     elif _may_be(begun, tags[0]):
                         continue
                     else:
@@ -330,8 +330,43 @@ class Writing:
 
     def _count(self, reply: Reply, thought_at: int | None, thoughts: int) -> int:
         """Pieces of the reply up to the end of its thought, each taken for a token."""
-        opened = thought_at is not None or self._dialect.think_open in self._text[: len(self._dialect.think_open) + 8]
+        opened = thought_at is not None or self._written.opened
         return reply.pieces if opened and self._in_thought else thoughts
+
+
+class _Written:
+    """The turn so far. Adding to it costs the same at any length.
+
+    Attributes:
+        in_thought: Its last thinking tag opens a thought.
+        opened: What was written behind the prefix begins with a thought.
+    """
+
+    def __init__(self, prefix: str, tags: tuple[str, str]) -> None:
+        self.in_thought = self.opened = False
+        self._tags = tags
+        self._pieces: list[str] = []
+        self._tail = self._head = ""
+        self.add(prefix)
+        self._head, self.opened = "", False
+
+    @property
+    def text(self) -> str:
+        """All of it, prefix and all."""
+        self._pieces = ["".join(self._pieces)]
+        return self._pieces[0]
+
+    def add(self, text: str) -> None:
+        """Take more text."""
+        self._pieces.append(text)
+        near = self._tail + text  # the tail is what may hold the beginning of a tag
+        begun, ended = (near.rfind(tag) for tag in self._tags)
+        if begun >= 0 or ended >= 0:
+            self.in_thought = begun > ended
+        self._tail = near[1 - max(map(len, self._tags)) :]
+        if not self.opened and len(self._head) < (room := len(self._tags[0]) + 8):
+            self._head = (self._head + text)[:room]
+            self.opened = self._tags[0] in self._head
 
 
 def _may_be(text: str, tag: str) -> bool:
