@@ -22,8 +22,9 @@ from hermes_agent.messages import Example, Message, SystemMessage
 from hermes_agent.models import resolve
 from hermes_agent.models.base import Constrain, Model, ModelLike
 from hermes_agent.output import JsonSchema, Output, OutputError, Regex
+from hermes_agent.plan import Plan
 from hermes_agent.reasoning import Mode, Reasoning
-from hermes_agent.run import Plan, Run, RunResult
+from hermes_agent.run import Run, RunResult
 from hermes_agent.sampling import Sampling
 from hermes_agent.stream import RunStream, watch
 from hermes_agent.tool import Tool, ToolArgumentsError

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from hermes_agent.events import Event, InlineCall
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.parser import TurnParser
+from hermes_agent.formats.prompt import inline_results
 from hermes_agent.limits import Usage
-from hermes_agent.messages import ToolCall
+from hermes_agent.messages import ToolCall, ToolMessage
 from hermes_agent.models.base import Chunk, FinishReason, Guarantee, Model, Request, weakest
 from hermes_agent.turn import Fault, Turn
 
@@ -22,8 +23,8 @@ __all__ = ["AnswerInline", "Emit", "Generation", "generate_turn"]
 
 Emit = Callable[[Event], Awaitable[None]]
 
-AnswerInline = Callable[[Sequence[ToolCall | Fault]], Awaitable[str]]
-"""Runs calls of a thought, and gives the text that goes behind them."""
+AnswerInline = Callable[[Sequence[ToolCall | Fault]], Awaitable[Sequence[ToolMessage]]]
+"""Runs calls of a thought; one result for each, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ async def generate_turn(
                     break
         if not part.inline or _used_up(request, parts):
             break
-        await reader.read(await answer_inline(part.inline))
+        await reader.answer(await answer_inline(part.inline))
         if _thought_left(request, parts) == 0:
             part.thought_cut = True
             await reader.end_thought()
@@ -122,6 +123,11 @@ class _Reader:
         """Read on, and tell what was found."""
         parser = self._parser(dialect)
         return await self._told(parser.feed(text)) if text else ()
+
+    async def answer(self, results: Sequence[ToolMessage]) -> None:
+        """Put results behind the calls of the thought."""
+        assert self._dialect is not None  # there is a thought
+        await self.read("\n" + inline_results(results, self._dialect))
 
     async def end_thought(self) -> None:
         """The thinking block is closed here, though the model did not."""

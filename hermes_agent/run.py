@@ -6,7 +6,7 @@ is copied or read again, so a turn costs the same at any length of history.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, cast
@@ -14,7 +14,7 @@ from typing import Any, Generic, cast
 import anyio
 from typing_extensions import TypeVar
 
-from hermes_agent.calls import OnToolError, Outcome, fault_feedback, no_result, refuse_behind_fault, run_calls
+from hermes_agent.calls import Outcome, fault_feedback, no_result, refuse_behind_fault, run_calls
 from hermes_agent.context import Retry, RunContext
 from hermes_agent.errors import (
     ConfigurationError,
@@ -27,10 +27,8 @@ from hermes_agent.errors import (
     ToolFailedError,
 )
 from hermes_agent.events import Event, Final, StepFinished, StepStarted, ToolFinished, ToolStarted
-from hermes_agent.formats.grammar import TurnGrammar
-from hermes_agent.formats.prompt import inline_results
 from hermes_agent.generation import Emit, generate_turn
-from hermes_agent.limits import Limits, Usage
+from hermes_agent.limits import Usage
 from hermes_agent.messages import (
     AssistantMessage,
     Conversation,
@@ -40,49 +38,17 @@ from hermes_agent.messages import (
     ToolMessage,
     UserMessage,
 )
-from hermes_agent.models.base import Constrain, FinishReason, Guarantee, Model, Request, weakest
-from hermes_agent.output import Output, OutputError
-from hermes_agent.reasoning import Reasoning
-from hermes_agent.sampling import Sampling
-from hermes_agent.tool import Tool
+from hermes_agent.models.base import FinishReason, Guarantee, Model, Request, weakest
+from hermes_agent.output import OutputError
+from hermes_agent.plan import Plan
 from hermes_agent.turn import CallPart, Fault, Thinking, Turn
 
-__all__ = ["Emit", "Plan", "Report", "Run", "RunResult"]
+__all__ = ["Report", "Run", "RunResult"]
 
 OutputT_co = TypeVar("OutputT_co", covariant=True, default=str)
 
 Report = Callable[[ToolCall, str, float | None, float | None], None]
 """Takes what a tool says of its progress, from any thread: the call, a message, how much is done, and of what."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What an agent settles once, for all its runs.
-
-    Attributes:
-        tools: By name.
-        output: What the final answer must be.
-        opening: Instructions and worked examples, which stand before every conversation.
-        grammar: What the first turn may be.
-        later_grammar: What the turns after the first tool result may be: a forced tool choice has then
-            been honoured, and forcing it again would never let the model answer.
-        reasoning: Whether the model thinks.
-        sampling: How tokens are drawn.
-        limits: What a run may cost.
-        constrain: How much enforcement is asked for.
-        on_tool_error: What becomes of an exception in a tool.
-    """
-
-    tools: Mapping[str, Tool]
-    output: Output[Any]
-    opening: tuple[Message, ...]
-    grammar: TurnGrammar
-    later_grammar: TurnGrammar
-    reasoning: Reasoning
-    sampling: Sampling
-    limits: Limits
-    constrain: Constrain
-    on_tool_error: OnToolError
 
 
 @dataclass(frozen=True)
@@ -189,27 +155,16 @@ class Run:
         return made.turn, made.finish
 
     def _request(self) -> Request:
-        plan, limits = self.plan, self.plan.limits
-        max_tokens = limits.turn_tokens
-        if limits.output_tokens is not None:
-            left = limits.output_tokens - self._usage.output_tokens
+        left = self.plan.limits.output_tokens
+        if left is not None:
+            left -= self._usage.output_tokens
             if left <= 0:
                 raise self._error(
                     LimitExceededError,
-                    f"output_tokens={limits.output_tokens!r} are used up",
+                    f"output_tokens={self.plan.limits.output_tokens!r} are used up",
                     "raise Limits(output_tokens=…)",
                 )
-            max_tokens = left if max_tokens is None else min(left, max_tokens)
-        grammar = plan.later_grammar if self._answered_calls else plan.grammar
-        return Request(
-            messages=self._shown,
-            tools=tuple(plan.tools.values()),
-            output=plan.output,
-            reasoning=plan.reasoning,
-            grammar=None if plan.constrain == "off" else grammar,
-            sampling=plan.sampling,
-            max_tokens=max_tokens,
-        )
+        return self.plan.request(self._shown, left=left, forced=not self._answered_calls)
 
     async def _answer(self, turn: Turn, finish: FinishReason) -> None:
         """Run the calls of a turn, and answer each call and each fault in the order they stand."""
@@ -253,8 +208,8 @@ class Run:
                     f"tool {call.name!r} has only a schema and cannot be run here", hint="give Tool.from_schema(call=…)"
                 )
 
-    async def _answer_inline(self, found: Sequence[ToolCall | Fault]) -> str:
-        """Run calls that stand inside the thinking; what is put behind them there."""
+    async def _answer_inline(self, found: Sequence[ToolCall | Fault]) -> Sequence[ToolMessage]:
+        """Run calls that stand inside the thinking; their results, in order."""
         at = f"{len(self.messages)}_{self._inline_calls}"
         self._inline_calls += 1
         calls = [replace(item, id=f"call_{at}_{i}") for i, item in enumerate(found) if isinstance(item, ToolCall)]
@@ -264,8 +219,7 @@ class Run:
         self._answered_calls = self._answered_calls or any(not outcome.invalid for outcome in outcomes)
         self._raise_failures(outcomes)
         answers = iter(outcomes)
-        messages = [next(answers).message if isinstance(item, ToolCall) else fault_feedback(item) for item in found]
-        return "\n" + inline_results(messages, self.model.dialect)
+        return [next(answers).message if isinstance(item, ToolCall) else fault_feedback(item) for item in found]
 
     async def _run_calls(self, calls: Sequence[ToolCall]) -> list[Outcome]:
         if not calls:

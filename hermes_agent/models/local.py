@@ -37,7 +37,7 @@ from hermes_agent.models.checkpoint import (
     stops_of,
     template_of,
 )
-from hermes_agent.models.thinking import ThoughtBudget
+from hermes_agent.models.thinking import ThoughtBudget, thought_budget
 from hermes_agent.reasoning import Reasoning
 from hermes_agent.sampling import Sampling
 
@@ -294,7 +294,7 @@ class LocalModel:
             )
         grammar = None if request.grammar is None else request.grammar.lark(loaded.tags)
         limit = room if request.max_tokens is None else min(request.max_tokens, room)
-        thought = _budget(request, loaded.tags.thinking, limit)
+        thought = thought_budget(request, loaded.tags.thinking, limit)
         steps = loaded.decoder.write(
             prompt,
             sampling=request.sampling.over(loaded.sampling),
@@ -361,17 +361,6 @@ class LocalModel:
         # Some templates open the thought themselves; here the model does, so that the turn is whole.
         bare = text.rstrip("\n").removesuffix(self.dialect.think_open)
         return bare if len(bare) < len(text.rstrip("\n")) else text
-
-
-def _budget(request: Request, tags: tuple[str, str], limit: int) -> ThoughtBudget | None:
-    """How long the turn may think; without the caller's word half of what it may write, so that it can answer."""
-    if request.reasoning.mode == "off":
-        return None
-    tokens = max(limit // 2, 1) if request.reasoning.max_tokens is None else request.reasoning.max_tokens
-    opened = request.prefix.rfind(tags[0]) > request.prefix.rfind(tags[1])
-    if request.prefix and not opened:
-        return None
-    return ThoughtBudget(tokens, tags, opened=opened)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from hermes_agent.formats.tags import fold
+from hermes_agent.models.base import Request
 
-__all__ = ["ThoughtBudget"]
+__all__ = ["ThoughtBudget", "thought_budget"]
 
 # A full stop behind a digit may be the middle of a number.
 _SENTENCE_ENDS = re.compile(r"(?:[!?\u2026\u3002\uff01\uff1f]|(?<!\d)\.)[\"')\]\u2019\u201d]*\s*\Z|\n\s*\Z")
@@ -64,3 +65,18 @@ class ThoughtBudget:
     def end(self) -> None:
         """The block was ended."""
         self._inside, self.cut = False, True
+
+
+def thought_budget(request: Request, tags: tuple[str, str], limit: int) -> ThoughtBudget | None:
+    """How long a turn may think; without the caller's word half of what it may write, so that it can answer.
+
+    Args:
+        request: The turn.
+        tags: What opens and what closes a thought.
+        limit: Tokens that the turn may have.
+    """
+    opened = request.prefix.rfind(tags[0]) > request.prefix.rfind(tags[1])
+    if request.reasoning.mode == "off" or (request.prefix and not opened):
+        return None
+    tokens = max(limit // 2, 1) if request.reasoning.max_tokens is None else request.reasoning.max_tokens
+    return ThoughtBudget(tokens, tags, opened=opened)

@@ -1,0 +1,69 @@
+"""What an agent settles once, for all its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hermes_agent.calls import OnToolError
+from hermes_agent.formats.grammar import TurnGrammar
+from hermes_agent.limits import Limits
+from hermes_agent.messages import Message
+from hermes_agent.models.base import Constrain, Request
+from hermes_agent.output import Output
+from hermes_agent.reasoning import Reasoning
+from hermes_agent.sampling import Sampling
+from hermes_agent.tool import Tool
+
+__all__ = ["Plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an agent settles once, for all its runs.
+
+    Attributes:
+        tools: By name.
+        output: What the final answer must be.
+        opening: Instructions and worked examples, which stand before every conversation.
+        grammar: What the first turn may be.
+        later_grammar: What the turns after the first tool result may be: a forced tool choice has then
+            been honoured, and forcing it again would never let the model answer.
+        reasoning: Whether the model thinks.
+        sampling: How tokens are drawn.
+        limits: What a run may cost.
+        constrain: How much enforcement is asked for.
+        on_tool_error: What becomes of an exception in a tool.
+    """
+
+    tools: Mapping[str, Tool]
+    output: Output[Any]
+    opening: tuple[Message, ...]
+    grammar: TurnGrammar
+    later_grammar: TurnGrammar
+    reasoning: Reasoning
+    sampling: Sampling
+    limits: Limits
+    constrain: Constrain
+    on_tool_error: OnToolError
+
+    def request(self, messages: Sequence[Message], *, left: int | None, forced: bool) -> Request:
+        """One turn to be written.
+
+        Args:
+            messages: The conversation so far.
+            left: Tokens that the run may still write; ``None`` is without bound.
+            forced: A forced tool choice is still to be honoured.
+        """
+        grammar = self.grammar if forced else self.later_grammar
+        bounds = [tokens for tokens in (left, self.limits.turn_tokens) if tokens is not None]
+        return Request(
+            messages=messages,
+            tools=tuple(self.tools.values()),
+            output=self.output,
+            reasoning=self.reasoning,
+            grammar=None if self.constrain == "off" else grammar,
+            sampling=self.sampling,
+            max_tokens=min(bounds, default=None),
+        )
