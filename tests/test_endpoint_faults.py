@@ -450,4 +450,4 @@ async def test_half_a_character_in_an_argument_does_not_keep_the_run_from_going_
         result = await Agent(model, tools=[say]).run("Say something.")
         await model.aclose()
     assert result.output == "Done."
-    assert len(heard) == 1
+    assert heard == [], "it is no text, and the model was told so"
