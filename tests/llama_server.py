@@ -64,7 +64,7 @@ class LlamaServer:
     """
 
     def __init__(self, *, slots: int = 2, tokens: int = 4096) -> None:
-        import xllamacpp
+        import xllamacpp  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]  # it has no types
 
         llama: Any = xllamacpp
         with socket.socket() as free:

@@ -25,6 +25,7 @@ from hermes_agent.turn import Turn
 
 pytestmark = pytest.mark.anyio
 
+
 @pytest.fixture
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """asyncio; under trio, httpx2 leaves a generator of its own to the collector when a stream is left early."""
@@ -50,7 +51,7 @@ class Told(Loopback):
             return
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         if isinstance(reply, tuple):
-            await client.whole(reply[0], {"content-type": "application/json"}, reply[1].encode())  # type: ignore[union-attr]
+            await client.whole(reply[0], {"content-type": "application/json"}, reply[1].encode())
             return
         await client.head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
         for event in reply:

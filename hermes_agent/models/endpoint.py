@@ -6,33 +6,20 @@ import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from hermes_agent.errors import ConfigurationError, GuaranteeError, ModelUnavailableError
 from hermes_agent.formats.dialects import Dialect, guess_dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.grammar import Tags, TurnGrammar
-from hermes_agent.messages import UserMessage
 from hermes_agent.models.base import Chunk, Guarantee, Request
-from hermes_agent.models.probe import (
-    COUNTED,
-    COUNTING,
-    PROBE_TOKENS,
-    RAW_MOST_TOKENS,
-    RAW_PROMPT,
-    Probe,
-    Seen,
-    bites,
-    question,
-)
+from hermes_agent.models.probe import Probe, Prober, Seen
 from hermes_agent.models.refusals import Failure, Where
-from hermes_agent.models.replies import Reply
 from hermes_agent.models.servers import Form, Server, Wire, filled
 from hermes_agent.models.servers import server as named_server
 from hermes_agent.models.transport import Event, LoopLock, Timeouts, Transport, key_of
 from hermes_agent.models.wires import Posting, post
 from hermes_agent.models.writing import Enforced, Writing, fitting
-from hermes_agent.sampling import Sampling
 
 if TYPE_CHECKING:
     import httpx2
@@ -170,8 +157,7 @@ class Endpoint:
         await self.probe()
         if self._promise(grammar) == "server":
             return "server"
-        seen = self._probed()
-        tried = {} if seen is None else seen.forms.get(self.wire, {})
+        tried = (await self.probe()).forms.get(self.wire, {})
         found = ", ".join(f"{name}: {what}" for name, what in tried.items()) or "no form was tried"
         raise GuaranteeError(
             f"{self.name!r} does not enforce this turn on the wire {self.wire!r} ({found})",
@@ -201,13 +187,14 @@ class Endpoint:
                     async for chunk in chunks:
                         begun = True
                         yield chunk
-                return
             except Failure as failure:
                 form = writing.form_used
                 if begun or form is None or not failure.field:
                     raise failure.error from failure.__cause__
                 # The server does not take this field: the next weaker form has to do, now and later.
                 learned.refused.add((self.wire, form.name))
+            else:
+                return
 
     async def send(self, posting: Posting, request: Request) -> AsyncGenerator[Event, None]:
         """Post one request of a turn and read its events. Part of writing a turn; use `generate`.
@@ -289,67 +276,16 @@ class Endpoint:
             return await self._ask(known, learned)
 
     async def _ask(self, known: Probe | None, learned: _Learned) -> Probe:
-        forms: dict[str, Seen] = {}
-        field_name: str | None = None
-        for form in self.server.forms.get(self.wire, ()):
-            forms[form.name], reply = await self._try(form)
-            field_name = field_name or (reply.reasoning_field if reply else None)
-        raw = await self._raw_completions() if self.wire == "completions" else None
-        found = Probe(
-            base_url=self.base_url,
-            model=self.model_id,
-            served_model=learned.served_model,
-            forms={**(known.forms if known else {}), self.wire: forms},
-            raw_completions=raw if raw is not None else known.raw_completions if known else None,
-            prefill=await self._prefill() if self.wire == "chat" else known.prefill if known else None,
-            reasoning_field=field_name or (known.reasoning_field if known else None),
-            context_length=self.context_length,
-        )
+        before = known or Probe(base_url=self.base_url, model=self.model_id)
+        prober = Prober(self.server, self.wire, self.dialect, self.send, self._ask_raw)
+        found = await prober.look(before)
+        found = replace(found, served_model=learned.served_model, context_length=self.context_length)
         with _probing:
             _probes[self.base_url, self.model_id] = found
         return found
 
-    async def _say(self, posting: Posting, said: str) -> Reply | Failure:
-        """A small answer, greedy and short; or why there is none."""
-        request = Request([UserMessage(said)], sampling=Sampling(temperature=0))
-        reply = Reply(dialect=self.dialect, fields=self.server.reasoning_fields, echo=posting.prefix)
-        try:
-            async with aclosing(self.send(posting, request)) as events:
-                reply.text = "".join([reply.feed(event) async for event in events])
-        except Failure as failure:
-            if failure.status is None or failure.status in (401, 403, 404, 429) or failure.status >= 500:
-                if failure.status != 500 and not failure.field:
-                    raise failure.error from failure.__cause__
-            return failure
-        reply.text += reply.close()
-        return reply
-
-    async def _try(self, form: Form) -> tuple[Seen, Reply | None]:
-        posting = Posting(wire=self.wire, grammar=question(form), max_tokens=PROBE_TOKENS)
-        found = await self._say(posting, "Say hello.")
-        if isinstance(found, Failure):
-            return "refused", None
-        return bites(form, found.text), found
-
-    async def _raw_completions(self) -> bool | None:
-        """Told by how long the server takes a prompt of one letter to be."""
-        body = {"model": self.model_id, "prompt": RAW_PROMPT, "max_tokens": 1, "stream": True}
-        body |= {"stream_options": {"include_usage": True}, **self._extra}
-        reply = Reply(dialect=self.dialect)
-        try:
-            async with aclosing(self._transport.events("/completions", body, self._where)) as events:
-                async for event in events:
-                    reply.feed(event)
-        except Failure as failure:
-            return False if failure.status in (404, 405, 501) else None
-        return reply.input_tokens <= RAW_MOST_TOKENS if reply.input_tokens else None
-
-    async def _prefill(self) -> bool | None:
-        """Told by whether a count goes on; a model that begins anew does not begin with a number."""
-        found = await self._say(Posting(wire="chat", prefix=COUNTED, max_tokens=4), COUNTING)
-        if isinstance(found, Failure):
-            return False
-        return True if found.text.lstrip().startswith("7") else None
+    def _ask_raw(self, body: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
+        return self._transport.events("/completions", {"model": self.model_id, **body, **self._extra}, self._where)
 
     async def _learn(self) -> _Learned:
         """Ask once what the server tells about itself: context length, template, how it spells tags."""
@@ -400,7 +336,7 @@ class Endpoint:
         path, name = self.server.tokenize
         told = await self._transport.ask(path, {name: text, "parse_special": True, "add_special": False})
         tokens = _dig(told, ("tokens",))
-        return tokens if isinstance(tokens, list) else None
+        return cast("list[int]", tokens) if isinstance(tokens, list) else None
 
 
 def _dig(value: Any, keys: tuple[str | int, ...]) -> Any:

@@ -6,23 +6,32 @@ Servers ignore fields they do not know and answer 200, so only the answer tells.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from hermes_agent.models.servers import Form, Wire, filled
+from hermes_agent.formats.dialects import Dialect
+from hermes_agent.messages import UserMessage
+from hermes_agent.models.base import Request
+from hermes_agent.models.refusals import Failure
+from hermes_agent.models.replies import Reply
+from hermes_agent.models.servers import Form, Server, Wire, filled
+from hermes_agent.models.transport import Event
+from hermes_agent.models.wires import Posting
+from hermes_agent.sampling import Sampling
 
-__all__ = ["Probe", "Seen", "bites", "question"]
+__all__ = ["Probe", "Prober", "Seen", "bites", "question"]
 
 Seen = Literal["enforced", "ignored", "refused", "unknown"]
 """What became of a grammar: the answer obeyed it; it did not; the request was turned down; it cannot be told."""
 
-WORD = "zqx7"
-PROBE_TOKENS = 32
-RAW_PROMPT = "a"
-RAW_MOST_TOKENS = 3  # the letter, a BOS, and one to spare; a chat template alone takes more
-COUNTING = "Count from 1 to 9, with commas."
-COUNTED = "1, 2, 3, 4, 5, 6,"
+_WORD = "zqx7"
+_PROBE_TOKENS = 32
+_RAW_PROMPT = "a"
+_RAW_MOST_TOKENS = 3  # the letter, a BOS, and one to spare; a chat template alone takes more
+_COUNTING = "Count from 1 to 9, with commas."
+_COUNTED = "1, 2, 3, 4, 5, 6,"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +68,113 @@ def question(form: Form) -> dict[str, Any]:
     grammar: Any
     match form.kind:
         case "lark":
-            grammar = f'%llguidance {{}}\nstart: "{WORD}"\n'
+            grammar = f'%llguidance {{}}\nstart: "{_WORD}"\n'
         case "gbnf":
-            grammar = f'root ::= "{WORD}"\n'
+            grammar = f'root ::= "{_WORD}"\n'
         case "regex":
-            grammar = WORD
+            grammar = _WORD
         case "json_schema":
             grammar = {
                 "type": "object",
-                "properties": {WORD: {"type": "string", "enum": [WORD]}},
-                "required": [WORD],
+                "properties": {_WORD: {"type": "string", "enum": [_WORD]}},
+                "required": [_WORD],
                 "additionalProperties": False,
             }
         case "structural_tag":
-            grammar = {"type": "structural_tag", "format": {"type": "const_string", "value": WORD}}
+            grammar = {"type": "structural_tag", "format": {"type": "const_string", "value": _WORD}}
     return filled(form, json.dumps(grammar) if form.as_text else grammar)
 
 
 def bites(form: Form, answer: str) -> Seen:
     """What an answer, perhaps cut off, says of the fields that asked for it."""
     if form.kind != "json_schema":
-        return "enforced" if answer.strip() == WORD else "ignored"
+        return "enforced" if answer.strip() == _WORD else "ignored"
     # Where white space is free, a small model may not get any further than that.
-    said, wanted = "".join(answer.split()), f'{{"{WORD}":"{WORD}"}}'
+    said, wanted = "".join(answer.split()), f'{{"{_WORD}":"{_WORD}"}}'
     if not said or not wanted.startswith(said):
         return "ignored"
-    return "enforced" if WORD in said else "unknown"
+    return "enforced" if _WORD in said else "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Prober:
+    """Asks one server, on one wire.
+
+    Attributes:
+        server: What it is believed to take.
+        wire: How it is spoken to.
+        dialect: How the model is.
+        send: Posts a request of a turn.
+        send_raw: Posts to completions whatever it is given.
+    """
+
+    server: Server
+    wire: Wire
+    dialect: Dialect
+    send: Callable[[Posting, Request], AsyncGenerator[Event, None]]
+    send_raw: Callable[[Mapping[str, Any]], AsyncGenerator[Event, None]]
+
+    async def look(self, before: Probe) -> Probe:
+        """Add what can be seen on this wire.
+
+        Raises:
+            ModelError: The server cannot be asked.
+        """
+        forms: dict[str, Seen] = {}
+        named = before.reasoning_field
+        for form in self.server.forms.get(self.wire, ()):
+            forms[form.name], where = await self._try(form)
+            named = named or where
+        raw = await self._raw_completions() if self.wire == "completions" else before.raw_completions
+        prefill = await self._prefill() if self.wire == "chat" else before.prefill
+        return replace(
+            before,
+            forms={**before.forms, self.wire: forms},
+            raw_completions=raw,
+            prefill=prefill,
+            reasoning_field=named,
+        )
+
+    async def _try(self, form: Form) -> tuple[Seen, str | None]:
+        """What becomes of a form, and the field that thoughts came back in."""
+        found = await self._say(Posting(wire=self.wire, grammar=question(form), max_tokens=_PROBE_TOKENS), "Say hello.")
+        return ("refused", None) if found is None else (bites(form, found[0]), found[1])
+
+    async def _prefill(self) -> bool | None:
+        """Told by whether a count goes on; a model that begins anew does not begin with a number."""
+        found = await self._say(Posting(wire="chat", prefix=_COUNTED, max_tokens=4), _COUNTING)
+        if found is None:
+            return False
+        return True if found[0].lstrip().startswith("7") else None
+
+    async def _raw_completions(self) -> bool | None:
+        """Told by how long the server takes a prompt of one letter to be."""
+        reply = Reply(dialect=self.dialect)
+        body = {
+            "prompt": _RAW_PROMPT,
+            "max_tokens": 1,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **self.server.body.get("completions", {}),
+        }
+        try:
+            async with aclosing(self.send_raw(body)) as events:
+                async for event in events:
+                    reply.feed(event)
+        except Failure as failure:
+            return False if failure.status in (404, 405, 501) else None
+        return reply.input_tokens <= _RAW_MOST_TOKENS if reply.input_tokens else None
+
+    async def _say(self, posting: Posting, said: str) -> tuple[str, str | None] | None:
+        """A short, greedy answer, and the field its thoughts came in; ``None`` if the request was turned down."""
+        reply = Reply(dialect=self.dialect, fields=self.server.reasoning_fields, echo=posting.prefix)
+        request = Request([UserMessage(said)], sampling=Sampling(temperature=0))
+        try:
+            async with aclosing(self.send(posting, request)) as events:
+                texts = [reply.feed(event) async for event in events]
+        except Failure as failure:
+            # Some servers fail with 500 over a field they cannot read; all else tells nothing about the field.
+            if failure.field or failure.status in (400, 415, 422, 500, 501):
+                return None
+            raise failure.error from failure.__cause__
+        return "".join((*texts, reply.close())), reply.reasoning_field

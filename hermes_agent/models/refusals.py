@@ -17,7 +17,8 @@ _SHOWN_CHARS = 600
 
 _TOO_LONG = re.compile(
     r"context (?:length|size|window)|exceed_context_size|context_length_exceeded|maximum (?:model|context) len"
-    r"|prompt is too long|input (?:is|was) too long|longer than the (?:model|maximum)|inputs? tokens? \+ max_new_tokens",
+    r"|prompt is too long|input (?:is|was) too long|longer than the (?:model|maximum)"
+    r"|inputs? tokens? \+ max_new_tokens",
     re.IGNORECASE,
 )
 _FIELD = re.compile(

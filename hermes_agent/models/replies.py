@@ -52,7 +52,6 @@ class Reply:
         self.stopped_by: str | None = None
         self.input_tokens = self.output_tokens = self.reasoning_tokens = self.pieces = 0
         self.model = ""
-        self.text = ""
         self.reasoning_field: str | None = None
         self._dialect, self._mode, self._fields, self._tools, self._echo = dialect, mode, fields, tools, echo
         self._inside = inside
@@ -135,7 +134,7 @@ class Reply:
         if usage := event.get("usage"):
             self.input_tokens = usage.get("prompt_tokens") or self.input_tokens
             self.output_tokens = usage.get("completion_tokens") or self.output_tokens
-            details = usage.get("completion_tokens_details") or {}
+            details: Mapping[str, Any] = usage.get("completion_tokens_details") or {}
             self.reasoning_tokens = details.get("reasoning_tokens") or self.reasoning_tokens
 
     def _note_end(self, choice: Mapping[str, Any]) -> None:

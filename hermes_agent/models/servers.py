@@ -5,8 +5,8 @@ every turn is validated, and `hermes_agent.models.probe` looks whether a form bi
 
 Sources, by row; what was only read in documentation is marked so in docs/servers.md.
 
-- ``vllm``: source of vLLM 0.33.0 (``entrypoints/openai``, ``reasoning``, ``tool_parsers``). ``guided_*`` fields are gone
-  and ignored with 200; completions write 16 tokens unless told otherwise; a reasoning parser fills ``reasoning``.
+- ``vllm``: source of vLLM 0.33.0 (``entrypoints/openai``, ``reasoning``, ``tool_parsers``). ``guided_*`` fields are
+  gone and ignored with 200; completions write 16 tokens unless told otherwise; a reasoning parser fills ``reasoning``.
 - ``sglang``: source of SGLang 0.5.23; ``ebnf``, ``regex`` and ``json_schema`` are top-level fields.
 - ``llamacpp``: source of llama.cpp, autumn 2026, and the server itself in the tests. ``grammar`` is refused beside
   ``tools``; completions ignore ``response_format``; a string prompt gets the vocabulary's BOS.
@@ -36,6 +36,9 @@ FormKind = TurnForm
 
 PLACE = "{grammar}"
 """Stands in a form's body where the grammar goes."""
+
+
+_PLAIN_SAMPLING = {"temperature": "temperature", "top_p": "top_p", "seed": "seed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class Server:
     continues: tuple[Wire, ...] = ("completions",)
     prefill: Mapping[str, Any] = field(default_factory=dict[str, Any])
     adds_bos: bool = False
-    sampling: Mapping[str, str] = field(default_factory=lambda: dict(_PLAIN_SAMPLING))
+    sampling: Mapping[str, str] = field(default_factory=lambda: {**_PLAIN_SAMPLING})
     most_tokens: str = "max_tokens"
     always_limit: bool = True
     usage: bool = True
@@ -109,7 +112,6 @@ class Server:
     enforces: str = "no field of it enforces a whole turn; serve the model with vLLM, SGLang or llama.cpp"
 
 
-_PLAIN_SAMPLING = {"temperature": "temperature", "top_p": "top_p", "seed": "seed"}
 _SAMPLING = {**_PLAIN_SAMPLING, "top_k": "top_k", "repetition_penalty": "repetition_penalty"}
 _LLAMA_SAMPLING = {**_PLAIN_SAMPLING, "top_k": "top_k", "repetition_penalty": "repeat_penalty"}
 
@@ -310,7 +312,7 @@ SERVERS: dict[str, Server] = {
                 "native": (_SCHEMA,),
             },
             context=(*_MAX_MODEL_LEN, ("/v1/models", ("data", 0, "context_length"))),
-            enforces="name the server instead of 'generic' (vllm:, sglang: or llamacpp:), so that its own fields are sent",
+            enforces="name the server instead of 'generic' (vllm, sglang, llamacpp), so that its own fields are sent",
         ),
     )
 }

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.lowlevel import RunVar
@@ -109,11 +109,12 @@ class Transport:
                         async for event in events:
                             spoke = spoke or speaks(event)
                             yield event
-                    return
                 except Failure as failure:
                     delay = _delay(attempt, failure.after)
                     if spoke or not failure.retry or attempt == self.max_retries or delay > _MOST_RETRY_AFTER:
                         raise
+                else:
+                    return
                 await anyio.sleep(delay)
 
     async def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -287,8 +288,7 @@ class _Clock:
         import httpx
         import httpx2
 
-        # A generator, as a client of openai reads it; closed here, not whenever it is collected.
-        async with aclosing(cast("AsyncGenerator[bytes, None]", response.aiter_bytes())) as blocks:
+        async with aclosing(response.aiter_bytes()) as blocks:
             while True:
                 try:
                     block = b""

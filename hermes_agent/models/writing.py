@@ -109,7 +109,8 @@ class Writing:
 
     def __init__(self, speaker: Speaker, request: Request, wire: Wire) -> None:
         self.form_used: Form | None = None
-        self._speaker, self._request, self._wire = speaker, request, wire
+        self._speaker, self._request = speaker, request
+        self._wire: Wire = wire
         self._dialect = speaker.dialect
         self._continues = speaker.continues(wire)
         self._written = _Written(request.prefix, (self._dialect.think_open, self._dialect.think_close))
@@ -194,7 +195,7 @@ class Writing:
                 return
 
     def _cut_by_server(self, enforced: Enforced | None, before: int) -> bool:
-        """Whether the server's own limit ended the turn, and it can be taken up; not where a grammar would begin anew."""
+        """Whether the server's own limit ended the turn, and it can be taken up: a grammar would begin anew."""
         if self._reply.finish != "length" or not self._continues or enforced is not None:
             return False
         wrote, limit = self._output_tokens - before, self._left()
@@ -218,6 +219,8 @@ class Writing:
             self._cut = True
         if self._in_thought:
             yield self._closing()
+        if (left := self._left()) is not None and left <= 0:
+            return
         async with aclosing(self._one(rest)) as texts:
             async for text in texts:
                 yield text
@@ -234,24 +237,19 @@ class Writing:
         watch = None if budget is None else ThoughtBudget(budget, tags)
         if not weak:
             self._note(whole)
-        begun = ""
+        beginning = _Beginning(tags[0])
         posting = replace(self._posting(whole), stops=(tags[1],) if weak else ())
         async with aclosing(self._post(posting, inside=False)) as texts:
             async for text in texts:
-                if weak and not self._in_thought:
-                    begun += text
-                    if tags[0] in begun:
-                        text, begun = begun, ""  # now that the tag is whole
-                    elif _may_be(begun, tags[0]):
-                        continue
-                    else:
-                        break
-                yield text
-                if watch is not None and watch.push(text):
+                shown = beginning.push(text) if weak and not self._in_thought else text
+                if shown is None:
+                    break
+                yield shown
+                if shown and watch is not None and watch.push(shown):
                     self._cut = True
                     break
             else:
-                yield begun
+                yield beginning.held
                 if not (weak and self._in_thought and self._reply.finish == "stop"):
                     return
         if self._cut:  # a request that is left does not say what it cost
@@ -369,7 +367,18 @@ class _Written:
             self.opened = self._tags[0] in self._head
 
 
-def _may_be(text: str, tag: str) -> bool:
-    """Whether a turn that begins like this may begin with the tag."""
-    begun = text.lstrip()
-    return begun.startswith(tag) or tag.startswith(begun)
+class _Beginning:
+    """Holds a turn back until it is clear whether it begins with a tag."""
+
+    def __init__(self, tag: str) -> None:
+        self.held = ""
+        self._tag = tag
+
+    def push(self, text: str) -> str | None:
+        """What can be shown: all, once the tag is whole; ``None`` if the turn begins in another way."""
+        self.held += text
+        begun = self.held.lstrip()
+        if begun.startswith(self._tag):
+            shown, self.held = self.held, ""
+            return shown
+        return "" if self._tag.startswith(begun) else None

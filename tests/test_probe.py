@@ -1,0 +1,137 @@
+"""What a probe sees: of a real server that enforces, and of one that ignores whatever it is asked."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from llama_server import LlamaServer
+from loopback import Asked, Client, Loopback
+
+from hermes_agent.errors import GuaranteeError, ModelUnavailableError
+from hermes_agent.formats import TurnGrammar
+from hermes_agent.models.endpoint import Endpoint
+from hermes_agent.models.probe import bites, question
+from hermes_agent.models.servers import PLACE, SERVERS, Form, Wire
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Heedless(Loopback):
+    """Answers 200 to everything, and heeds nothing."""
+
+    def __init__(self, text: str = "Hello!", tokens: int = 9) -> None:
+        super().__init__()
+        self.text, self.tokens = text, tokens
+
+    async def answer(self, asked: Asked, client: Client) -> None:
+        if asked.path == "/v1/models":
+            body = json.dumps({"data": [{"id": "served", "max_model_len": 2048}]}).encode()
+            await client.whole(200, {"content-type": "application/json"}, body)
+            return
+        said = {"text": self.text} if "prompt" in asked.json else {"delta": {"content": self.text}}
+        events: list[dict[str, Any]] = [
+            {"choices": [{"index": 0, **said, "finish_reason": "stop"}]},
+            {"choices": [], "usage": {"prompt_tokens": self.tokens, "completion_tokens": 1}},
+        ]
+        await client.head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
+        for event in events:
+            await client.chunk(f"data: {json.dumps(event)}\n\n".encode())
+        await client.chunk(b"data: [DONE]\n\n")
+        await client.chunk(b"")
+
+
+async def test_llama_cpp_enforces_grammars_on_completions(llama: LlamaServer) -> None:
+    found = await Endpoint("p", server="llamacpp", base_url=llama.url).probe()
+    forms = found.forms["completions"]
+    assert forms["grammar (llguidance)"] == forms["grammar"] == "enforced"
+    assert forms["json_schema"] in ("enforced", "unknown")
+    assert found.raw_completions is True
+    assert found.context_length == 4096
+    assert "SmolLM2" in found.served_model
+
+
+async def test_llama_cpp_ignores_response_format_on_completions(llama: LlamaServer) -> None:
+    model = Endpoint("p-generic", server="generic", base_url=llama.url, wire="completions")
+    forms = (await model.probe()).forms["completions"]
+    assert forms["response_format"] == "ignored"
+    assert forms["structured_outputs.grammar"] == forms["structural_tag"] == "ignored"
+    assert forms["grammar (llguidance)"] == forms["grammar"] == "enforced"
+    assert await model.guarantee(TurnGrammar((), bool), prove=True) == "server"
+
+
+async def test_llama_cpp_goes_on_behind_a_beginning_in_chat(llama: LlamaServer) -> None:
+    found = await Endpoint("p-chat", server="llamacpp", base_url=llama.url, wire="chat").probe()
+    assert found.prefill is True
+    assert found.forms["chat"]["grammar"] == "enforced"
+
+
+@pytest.mark.parametrize("wire", ["completions", "chat", "native"])
+async def test_a_server_that_enforces_nothing_is_found_out(wire: Wire) -> None:
+    with Heedless() as server:
+        model = Endpoint("m", server="vllm", base_url=server.url, wire=wire)
+        grammar = TurnGrammar((), bool)
+        assert await model.guarantee(grammar) == "checked"
+        with pytest.raises(GuaranteeError, match="ignored") as caught:
+            await model.guarantee(grammar, prove=True)
+        found = await model.probe()
+        await model.aclose()
+    assert set(found.forms[wire].values()) == {"ignored"}
+    assert "structured_outputs" in caught.value.hint
+    assert found.context_length == 2048
+    assert found.served_model == "served"
+    if wire == "completions":
+        assert found.raw_completions is False  # nine tokens for a letter: it was put into a template
+
+
+async def test_a_probe_is_kept_for_the_process() -> None:
+    with Heedless() as server:
+        first, second = (Endpoint("m", server="sglang", base_url=server.url) for _ in range(2))
+        found = await first.probe()
+        asked = len(server.requests)
+        assert await first.probe() == found
+        assert len(server.requests) == asked
+        assert (await second.probe()) is found
+        assert await first.probe(again=True) == found
+        assert len(server.requests) > asked + 1
+        await first.aclose()
+        await second.aclose()
+
+
+async def test_a_server_that_cannot_be_asked_is_not_remembered_as_one_that_ignores() -> None:
+    model = Endpoint("m", server="vllm", base_url="http://127.0.0.1:9/v1", max_retries=0)
+    with pytest.raises(ModelUnavailableError):
+        await model.guarantee(TurnGrammar((), bool), prove=True)
+    with Heedless() as server:
+        moved = Endpoint("m", server="vllm", base_url=server.url)
+        assert await moved.guarantee(TurnGrammar((), bool)) == "checked"
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "seen"),
+    [
+        ("gbnf", "zqx7", "enforced"),
+        ("gbnf", "Hello! zqx7", "ignored"),
+        ("gbnf", "", "ignored"),
+        ("json_schema", '{"zqx7": "zqx7"}', "enforced"),
+        ("json_schema", '{\n  "zqx7"', "enforced"),
+        ("json_schema", "{\n\n\n", "unknown"),
+        ("json_schema", "Hello", "ignored"),
+    ],
+)
+def test_an_answer_bites_or_does_not(kind: str, answer: str, seen: str) -> None:
+    form = Form("f", kind, {"f": PLACE})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # of the list
+    assert bites(form, answer) == seen
+
+
+def test_every_form_of_every_row_can_be_asked_for() -> None:
+    for row in SERVERS.values():
+        for forms in row.forms.values():
+            for form in forms:
+                assert "zqx7" in json.dumps(question(form))
