@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, get_args
 
 import anyio
@@ -19,7 +20,7 @@ from hermes_agent.formats import TurnGrammar, parse
 from hermes_agent.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 from hermes_agent.models.base import Chunk, Model, Request
 from hermes_agent.models.endpoint import Endpoint, Timeouts
-from hermes_agent.models.servers import Wire
+from hermes_agent.models.servers import SERVERS, FormKind, Server, Wire
 from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.run import RunResult
 from hermes_agent.sampling import Sampling
@@ -96,6 +97,41 @@ async def test_calls_are_enforced_thinking_or_not(llama: LlamaServer, wire: Wire
     assert not turn.faults
     assert [call.name for call in turn.tool_calls] == ["pick"]
     assert (turn.reasoning is not None) == (mode == "on")
+
+
+@pytest.mark.parametrize("kind", ["lark", "gbnf"])
+@pytest.mark.parametrize("mode", get_args(Mode))
+async def test_each_form_of_the_whole_turn_is_enforced(llama: LlamaServer, kind: FormKind, mode: Mode) -> None:
+    def pick(colour: bool) -> None:
+        """Pick."""
+
+    grammar = TurnGrammar([pick], bool, "required", parallel=False, reasoning=mode)
+    model = Endpoint(f"only-{kind}", server=only(kind), base_url=llama.url)
+    assert await model.guarantee(grammar, prove=True) == "server"
+    chunks = await written(
+        model, tools=grammar.tools, grammar=grammar, output=grammar.output, reasoning=Reasoning(mode), max_tokens=150
+    )
+    assert chunks[-1].guarantee == "server"
+    if chunks[-1].finish_reason == "stop":  # else it was still thinking, which nothing bounds here
+        assert grammar.accepts(text(chunks))
+
+
+@pytest.mark.parametrize("mode", get_args(Mode))
+async def test_where_only_a_schema_is_enforced_the_thought_comes_first_in_a_request_of_its_own(
+    llama: LlamaServer, mode: Mode
+) -> None:
+    grammar = TurnGrammar((), bool, reasoning=mode)
+    model = Endpoint("only-schema", server=only("json_schema"), base_url=llama.url)
+    reasoning = Reasoning(mode, max_tokens=5 if mode == "on" else None)
+    chunks = await written(model, grammar=grammar, output=grammar.output, reasoning=reasoning)
+    turn = parse(text(chunks))
+    assert turn.text.strip() in ("true", "false")
+    assert (turn.reasoning is not None) == (mode == "on")
+
+
+def only(kind: FormKind) -> Server:
+    row = SERVERS["llamacpp"]
+    return replace(row, forms={wire: tuple(f for f in forms if f.kind == kind) for wire, forms in row.forms.items()})
 
 
 @pytest.mark.parametrize("wire", ["completions", "chat"])
