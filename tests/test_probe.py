@@ -90,6 +90,32 @@ async def test_a_server_that_enforces_nothing_is_found_out(wire: Wire) -> None:
         assert found.raw_completions is False  # nine tokens for a letter: it was put into a template
 
 
+class Shallow(Heedless):
+    """Holds to small grammars, and drops large ones without a word."""
+
+    async def answer(self, asked: Asked, client: Client) -> None:
+        grammar = asked.json.get("grammar", "") if asked.body else ""
+        small = 0 < len(grammar) < 60
+        self.text = "zqx7" if small else "Hello!"
+        await super().answer(asked, client)
+
+
+async def test_the_grammar_of_the_turn_is_proven_and_not_only_a_small_one() -> None:
+    with Shallow() as server:
+        model = Endpoint("m", server="llamacpp", base_url=server.url)
+        with pytest.raises(GuaranteeError, match=r"grammar \(llguidance\): not for this grammar"):
+            await model.guarantee(TurnGrammar((), list[bool]), prove=True)
+        await model.aclose()
+
+
+async def test_llama_cpp_drops_a_lark_grammar_that_does_not_compile_and_the_proof_sees_it(llama: LlamaServer) -> None:
+    form = SERVERS["llamacpp"].forms["completions"][0]
+    prober = Endpoint("p", server="llamacpp", base_url=llama.url)._prober()  # pyright: ignore[reportPrivateUsage]
+    good = '%llguidance {}\nstart: "a" | "b"\n'
+    assert await prober.proves(form, {"grammar": good})
+    assert not await prober.proves(form, {"grammar": good + "broken: (\n"})
+
+
 async def test_a_probe_is_kept_for_the_process() -> None:
     with Heedless() as server:
         first, second = (Endpoint("m", server="sglang", base_url=server.url) for _ in range(2))

@@ -33,7 +33,7 @@ _probing = threading.Lock()
 
 @dataclass(slots=True)
 class _Learned:
-    """What the server said about itself, and which forms it turned down."""
+    """What the server said about itself, which forms it turned down, and for which grammars they failed or held."""
 
     context_length: int | None = None
     template: str | None = None
@@ -41,6 +41,8 @@ class _Learned:
     tags: Tags | None = None
     ends: tuple[int, ...] = ()
     refused: set[tuple[Wire, str]] = field(default_factory=set[tuple[Wire, str]])
+    dropped: set[tuple[Wire, str, str]] = field(default_factory=set[tuple[Wire, str, str]])
+    proven: set[object] = field(default_factory=set[object])
 
 
 class Endpoint:
@@ -155,20 +157,44 @@ class Endpoint:
         if not prove:
             return self._promise(grammar)
         await self.probe()
-        if self._promise(grammar) == "server":
-            return "server"
+        while self._promise(grammar) == "server":
+            if await self._proven(grammar):
+                return "server"
         tried = (await self.probe()).forms.get(self.wire, {})
-        found = ", ".join(f"{name}: {what}" for name, what in tried.items()) or "no form was tried"
+        dropped = (await self._learn()).dropped
+        found = ", ".join(
+            f"{name}: {'not for this grammar' if (self.wire, name, grammar.key) in dropped else what}"
+            for name, what in tried.items()
+        )
         raise GuaranteeError(
-            f"{self.name!r} does not enforce this turn on the wire {self.wire!r} ({found})",
+            f"{self.name!r} does not enforce this turn on the wire {self.wire!r} ({found or 'no form was tried'})",
             hint=f"{self.server.enforces}; or use constrain='auto', which validates every turn afterwards",
         )
 
     def _promise(self, grammar: TurnGrammar) -> Guarantee:
+        enforced = self._first(grammar)
+        return "checked" if enforced is None else enforced.guarantee
+
+    def _first(self, grammar: TurnGrammar) -> Enforced | None:
+        """What would hold a turn: all of it, or all behind its thought."""
         enforced = self.enforced(self.wire, grammar)
         if enforced is None and self.continues(self.wire) and grammar.reasoning != "off":
-            enforced = self.enforced(self.wire, grammar.after_thought())
-        return "checked" if enforced is None else enforced.guarantee
+            return self.enforced(self.wire, grammar.after_thought())
+        return enforced
+
+    async def _proven(self, grammar: TurnGrammar) -> bool:
+        """Whether the server holds to this very grammar; if not, the form is not used for it again."""
+        enforced, learned = self._first(grammar), await self._learn()
+        assert enforced is not None
+        key = self.wire, enforced.form.name, tuple(sorted((k, repr(v)) for k, v in enforced.fields.items()))
+        if key in learned.proven:
+            return True
+        if await self._prober().proves(enforced.form, enforced.fields):
+            learned.proven.add(key)
+            return True
+        learned.dropped.add((self.wire, enforced.form.name, grammar.key))
+        learned.dropped.add((self.wire, enforced.form.name, grammar.after_thought().key))
+        return False
 
     async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Write one turn.
@@ -226,7 +252,8 @@ class Endpoint:
         weak: Enforced | None = None
         for form in self.server.forms.get(wire, ()):
             seen: Seen = "unknown" if probe is None else probe.seen(wire, form)
-            refused = self._learned is not None and (wire, form.name) in self._learned.refused
+            learned = self._learned or _Learned()
+            refused = (wire, form.name) in learned.refused or (wire, form.name, grammar.key) in learned.dropped
             if refused or seen in ("ignored", "refused"):
                 continue
             if seen == "unknown" and weak is not None:
@@ -277,12 +304,14 @@ class Endpoint:
 
     async def _ask(self, known: Probe | None, learned: _Learned) -> Probe:
         before = known or Probe(base_url=self.base_url, model=self.model_id)
-        prober = Prober(self.server, self.wire, self.dialect, self.send, self._ask_raw)
-        found = await prober.look(before)
+        found = await self._prober().look(before)
         found = replace(found, served_model=learned.served_model, context_length=self.context_length)
         with _probing:
             _probes[self.base_url, self.model_id] = found
         return found
+
+    def _prober(self) -> Prober:
+        return Prober(self.server, self.wire, self.dialect, self.send, self._ask_raw)
 
     def _ask_raw(self, body: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
         return self._transport.events("/completions", {"model": self.model_id, **body, **self._extra}, self._where)

@@ -6,10 +6,11 @@ Servers ignore fields they do not know and answer 200, so only the answer tells.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.messages import UserMessage
@@ -21,13 +22,14 @@ from hermes_agent.models.transport import Event
 from hermes_agent.models.wires import Posting
 from hermes_agent.sampling import Sampling
 
-__all__ = ["Probe", "Prober", "Seen", "bites", "question"]
+__all__ = ["Probe", "Prober", "Seen", "bites", "proof", "question"]
 
 Seen = Literal["enforced", "ignored", "refused", "unknown"]
 """What became of a grammar: the answer obeyed it; it did not; the request was turned down; it cannot be told."""
 
 _WORD = "zqx7"
 _PROBE_TOKENS = 32
+_PROOF_TOKENS = 8
 _RAW_PROMPT = "a"
 _RAW_MOST_TOKENS = 3  # the letter, a BOS, and one to spare; a chat template alone takes more
 _COUNTING = "Count from 1 to 9, with commas."
@@ -85,6 +87,30 @@ def question(form: Form) -> dict[str, Any]:
     return filled(form, json.dumps(grammar) if form.as_text else grammar)
 
 
+_START = {"lark": re.compile(r"(?m)^start: "), "gbnf": re.compile(r"(?m)^root ::= ")}
+_PROVEN = {"lark": f'start: "{_WORD}" proven\nproven: ', "gbnf": f'root ::= "{_WORD}" proven\nproven ::= '}
+
+
+def proof(form: Form, fields: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The fields of a grammar with the word before all that it allows; ``None`` where a form has no place for it.
+
+    A server may hold to small grammars and drop a large one, or one with a feature it does not know: llama.cpp answers
+    200 to a Lark grammar that does not compile, and writes what it likes.
+    """
+    if form.kind not in _START:
+        return None
+
+    def marked(value: Any) -> Any:
+        if isinstance(value, str):
+            return _START[form.kind].sub(lambda _: _PROVEN[form.kind], value, count=1)
+        if isinstance(value, Mapping):
+            members = cast("Mapping[str, Any]", value)
+            return {key: marked(member) for key, member in members.items()}
+        return value
+
+    return {key: marked(value) for key, value in fields.items()}
+
+
 def bites(form: Form, answer: str) -> Seen:
     """What an answer, perhaps cut off, says of the fields that asked for it."""
     if form.kind != "json_schema":
@@ -139,6 +165,18 @@ class Prober:
         """What becomes of a form, and the field that thoughts came back in."""
         found = await self._say(Posting(wire=self.wire, grammar=question(form), max_tokens=_PROBE_TOKENS), "Say hello.")
         return ("refused", None) if found is None else (bites(form, found[0]), found[1])
+
+    async def proves(self, form: Form, fields: Mapping[str, Any]) -> bool:
+        """Whether the server holds to this very grammar; taken for granted where that cannot be asked.
+
+        Raises:
+            ModelError: The server cannot be asked.
+        """
+        asked = proof(form, fields)
+        if asked is None:
+            return True
+        found = await self._say(Posting(wire=self.wire, grammar=asked, max_tokens=_PROOF_TOKENS), "Say hello.")
+        return found is not None and found[0].lstrip().startswith(_WORD)
 
     async def _prefill(self) -> bool | None:
         """Told by whether a count goes on; a model that begins anew does not begin with a number."""
