@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from hermes_agent import Agent, Limits
 from hermes_agent.errors import ContextLengthError, GuaranteeError, ModelUnavailableError
-from hermes_agent.formats import TurnGrammar, parse
+from hermes_agent.formats import TurnGrammar, dialect, parse
 from hermes_agent.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 from hermes_agent.models.base import Chunk, Model, Request
 from hermes_agent.models.endpoint import Endpoint, Timeouts
@@ -114,6 +114,19 @@ async def test_each_form_of_the_whole_turn_is_enforced(llama: LlamaServer, kind:
     assert chunks[-1].guarantee == "server"
     if chunks[-1].finish_reason == "stop":  # else it was still thinking, which nothing bounds here
         assert grammar.accepts(text(chunks))
+
+
+async def test_tags_that_are_control_tokens_are_written_and_seen(llama: LlamaServer) -> None:
+    # Two tokens of this vocabulary that llama.cpp would leave out of its text; Hermes models have such tags.
+    own = dialect("chatml", think_open="<repo_name>", think_close="<file_sep>")
+    grammar = TurnGrammar((), bool, reasoning="on")
+    model = endpoint(llama, dialect=own)
+    asked = {"grammar": grammar, "output": grammar.output}
+    whole = text(await written(model, **asked, reasoning=Reasoning("on"), max_tokens=4))
+    assert whole.startswith("<repo_name>")
+    turn = parse(text(await written(model, **asked, reasoning=Reasoning("on", max_tokens=4))), dialect=own)
+    assert turn.reasoning is not None
+    assert turn.text in ("true", "false")
 
 
 @pytest.mark.parametrize("mode", get_args(Mode))

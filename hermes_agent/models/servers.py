@@ -83,6 +83,7 @@ class Server:
         parallel: It takes ``parallel_tool_calls``.
         schema_with_tools: ``response_format`` may stand beside ``tools``.
         context: Where the context length stands: a path below the server's root, and the keys that lead there.
+        preserves: The field for tokens that its text shall show although they are control tokens, as tags can be.
         tokenize: A path that tells the tokens of a text, and the name of the text's field; to learn whether a tag is
             one token.
         enforces: What makes it enforce a turn, for whoever asks for more than it does.
@@ -108,6 +109,7 @@ class Server:
     parallel: bool = True
     schema_with_tools: bool = True
     context: tuple[tuple[str, tuple[str | int, ...]], ...] = ()
+    preserves: str | None = None
     tokenize: tuple[str, str] | None = None
     enforces: str = "no field of it enforces a whole turn; serve the model with vLLM, SGLang or llama.cpp"
 
@@ -136,9 +138,6 @@ _LLAMA_FORMS = (
     Form("grammar", "gbnf", {"grammar": PLACE}),
     Form("json_schema", "json_schema", {"json_schema": PLACE}),
 )
-
-# llama.cpp leaves control tokens out of its text unless they are named.
-_TAGS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"]
 
 # Templates of Hermes 4 read "thinking", those of Qwen3 and vLLM's reasoning parsers "enable_thinking": both, always.
 _KWARGS = {
@@ -203,10 +202,8 @@ SERVERS: dict[str, Server] = {
             base_url="http://localhost:8080/v1",
             keys=("LLAMA_API_KEY",),
             forms={"completions": _LLAMA_FORMS, "chat": _LLAMA_FORMS, "native": (_SCHEMA,)},
-            body={
-                "completions": {"preserved_tokens": _TAGS},
-                "chat": {"reasoning_format": "none", "parse_tool_calls": False, "preserved_tokens": _TAGS},
-            },
+            body={"chat": {"reasoning_format": "none", "parse_tool_calls": False}},
+            preserves="preserved_tokens",
             thinking=_KWARGS,
             reasoning_fields=("reasoning_content", "reasoning"),
             continues=("completions", "chat"),

@@ -10,6 +10,7 @@ from hermes_agent.formats.chat import chat_messages
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.prompt import render
 from hermes_agent.formats.segments import neutralise
+from hermes_agent.formats.tags import TOOL_CALL_CLOSE, TOOL_CALL_OPEN, TOOL_RESPONSE_OPEN
 from hermes_agent.formats.wire import dump_json
 from hermes_agent.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
 from hermes_agent.models.base import Request
@@ -57,6 +58,9 @@ def post(
         extra: Fields of the user's own, which win over all others.
     """
     body: dict[str, Any] = {"model": model, "stream": True, **server.body.get(posting.wire, {})}
+    if server.preserves is not None and posting.wire != "native":
+        tags = dialect.think_open, dialect.think_close, TOOL_CALL_OPEN, TOOL_CALL_CLOSE, TOOL_RESPONSE_OPEN
+        body[server.preserves] = [tag for tag in tags if tag]
     if server.usage:
         body["stream_options"] = {"include_usage": True}
     match posting.wire:
