@@ -8,15 +8,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import anyio
+import anyio.to_thread
 import pytest
 from faulty_proxy import Fault, FaultyProxy
+from llama_server import LlamaServer
 from scripted_server import ScriptedServer
 
 from hermes_agent import Agent, Limits
-from hermes_agent.errors import HermesError, InvalidTurnError, LimitExceededError, ModelError, ModelUnavailableError
+from hermes_agent.errors import (
+    HermesError,
+    InvalidTurnError,
+    LimitExceededError,
+    ModelError,
+    ModelUnavailableError,
+    ToolFailedError,
+)
+from hermes_agent.events import TextDelta
 from hermes_agent.models.base import Constrain
 from hermes_agent.models.endpoint import Endpoint, Timeouts
 from hermes_agent.models.servers import Wire
@@ -400,7 +410,6 @@ async def test_deltas_that_come_twice_from_a_server_that_does_not_count_are_caug
 # Events in shapes that nobody expects.
 
 
-@all_wires
 @pytest.mark.parametrize(
     "event",
     [
@@ -414,8 +423,8 @@ async def test_deltas_that_come_twice_from_a_server_that_does_not_count_are_caug
         '{"choices": [{"index": [], "delta": {}}]}', "null", "[]", "5", "NaN", '{"choices": [{"text": "\\ud800"}]}',
     ],
 )  # fmt: skip
-async def test_events_of_odd_shape_are_passed_over_or_told(scripted: ScriptedServer, event: str, wire: Wire) -> None:
-    came = await ask(scripted.url, Fault("strange_event", value=event, times=1), wire)
+async def test_events_of_odd_shape_are_passed_over_or_told(scripted: ScriptedServer, event: str) -> None:
+    came = await ask(scripted.url, Fault("strange_event", value=event, times=1), "native")
     if isinstance(came.result, HermesError):
         assert isinstance(came.result, ModelError), came.result
         assert came.result.hint
@@ -451,3 +460,143 @@ async def test_half_a_character_in_an_argument_does_not_keep_the_run_from_going_
         await model.aclose()
     assert result.output == "Done."
     assert heard == [], "it is no text, and the model was told so"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"], indirect=True)
+async def test_leaving_a_stream_leaves_the_server(scripted: ScriptedServer) -> None:
+    with FaultyProxy(scripted.url, Fault("stall", at=1)) as proxy, anyio.fail_after(20):
+        model = Endpoint("scripted", base_url=proxy.url, wire="chat", dialect="chatml")
+        async with Agent(model).stream(ASKED) as events:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    break
+            assert proxy.in_flight == 1
+        await until(lambda: not proxy.in_flight)
+        assert proxy.abandoned == 1
+        await model.aclose()
+        await until(lambda: not proxy.connections)
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)
+@pytest.mark.parametrize(
+    "fault",
+    [Fault("reset_mid_chunk", at=0, times=1), Fault("stall_after_done"), Fault("merged")],
+    ids=["reset", "left open", "merged"],
+)
+async def test_trio_fares_as_well(scripted: ScriptedServer, fault: Fault) -> None:
+    came = await ask(scripted.url, fault, "chat")
+    assert came.output == ANSWER
+    assert came.runs == [7]
+
+
+# The same against a real server, where a grammar brings the words about: a turn that can only be this call, and one
+# that can only be this answer.
+
+REAL_ANSWER = "Größe „七“ 🙂"
+
+
+class NotedError(Exception):
+    """Ends a run behind its call."""
+
+
+async def call_really(llama: LlamaServer, fault: Fault, wire: Wire) -> Came:
+    runs: list[int] = []
+
+    async def note(n: Literal[7]) -> str:
+        """Note a number."""
+        runs.append(n)
+        raise NotedError
+
+    options = {"tools": [note], "tool_choice": "note", "parallel": False, "on_tool_error": "raise"}
+    return await ask_really(llama, fault, wire, runs, **options)
+
+
+async def answer_really(llama: LlamaServer, fault: Fault, wire: Wire) -> Came:
+    return await ask_really(llama, fault, wire, [], output=Literal["Größe „七“ 🙂"])
+
+
+async def ask_really(llama: LlamaServer, fault: Fault, wire: Wire, runs: list[int], **options: Any) -> Came:
+    timeouts = Timeouts(connect=10.0, first_token=60.0, between_tokens=3.0)
+    with FaultyProxy(llama.url, fault) as proxy, anyio.fail_after(120):
+        model = Endpoint("smollm2", server="llamacpp", base_url=proxy.url, wire=wire, timeouts=timeouts)
+        result: RunResult[Any] | HermesError
+        try:
+            result = await Agent(model, limits=Limits(turn_tokens=80), **options).run("Note 7.")
+        except HermesError as error:
+            result = error
+        finally:
+            await model.aclose()
+        await until(lambda: not proxy.in_flight and not proxy.connections)
+        while await anyio.to_thread.run_sync(llama.busy):  # noqa: ASYNC110  # the server has no event of this loop
+            await anyio.sleep(0.02)
+    return Came(result, runs, proxy)
+
+
+@pytest.mark.parametrize(
+    ("fault", "call", "answer"),
+    [
+        pytest.param(Fault(), "completions", "native", id="none"),
+        pytest.param(Fault("single_bytes"), "chat", "completions", id="one byte a chunk"),
+        pytest.param(Fault("split_characters"), None, "chat", id="characters split"),
+        pytest.param(Fault("merged"), "completions", "native", id="events split and merged"),
+        pytest.param(Fault("empty_deltas"), "chat", "completions", id="empty deltas"),
+        pytest.param(Fault("no_usage"), "completions", "chat", id="no usage"),
+        pytest.param(Fault("no_done"), "chat", "native", id="no [DONE]"),
+        pytest.param(Fault("reset_after_finish"), "completions", "chat", id="reset behind the finish reason"),
+        pytest.param(Fault("finish_reason", value="tool_calls"), "chat", "completions", id="finish reason tool_calls"),
+        pytest.param(
+            Fault("answer_with", status=429, headers=JSON, value=REFUSED, times=1), "chat", "native", id="429"
+        ),
+        pytest.param(
+            Fault("answer_with", status=500, headers=JSON, value="{}", times=1), "completions", "chat", id="500"
+        ),
+        pytest.param(Fault("reset_before_headers", times=1), "chat", "completions", id="reset before the headers"),
+        pytest.param(Fault("reset_mid_chunk", at=0, times=1), "completions", "native", id="reset in the first event"),
+    ],
+)
+async def test_a_real_server_through_what_does_no_harm(
+    llama: LlamaServer, fault: Fault, call: Wire | None, answer: Wire
+) -> None:
+    came = await answer_really(llama, fault, answer)
+    assert came.output == REAL_ANSWER
+    assert came.proxy.struck or fault.kind == "none"
+    assert len(came.proxy.turns) == (2 if fault.times else 1)
+    if call is not None:
+        came = await call_really(llama, fault, call)
+        assert isinstance(came.result, ToolFailedError), came.result
+        assert came.runs == [7]
+        assert came.proxy.struck or fault.kind == "none"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "word", "call", "answer"),
+    [
+        pytest.param(Fault("reset_mid_chunk"), ModelError, "broke", "completions", "chat", id="reset"),
+        pytest.param(Fault("reset_in_character", at=1), ModelError, "broke", None, "completions", id="in a character"),
+        pytest.param(Fault("no_end"), ModelError, "ended before its end", "chat", "native", id="closed between events"),
+        pytest.param(Fault("duplicate_deltas", at=0), ModelError, "twice", "chat", "completions", id="deltas twice"),
+        pytest.param(Fault("stall"), ModelUnavailableError, "between_tokens=3.0", "completions", "chat", id="stall"),
+        pytest.param(
+            Fault("answer_with", headers=HTML, value=PAGE), ModelUnavailableError, "text/html", "chat", "native",
+            id="a page",
+        ),
+    ],
+)  # fmt: skip
+async def test_a_real_server_through_what_breaks_a_turn(
+    llama: LlamaServer, fault: Fault, kind: type[HermesError], word: str, call: Wire | None, answer: Wire
+) -> None:
+    for came in (
+        await answer_really(llama, fault, answer),
+        *([] if call is None else [await call_really(llama, fault, call)]),
+    ):
+        came.failed(kind, word)
+        assert came.proxy.struck == len(came.proxy.turns) == 1
+        assert came.runs == []
+
+
+@pytest.mark.parametrize("wire", ["completions", "chat"])
+async def test_a_real_call_that_is_cut_off_and_called_whole_is_never_run(llama: LlamaServer, wire: Wire) -> None:
+    came = await call_really(llama, Fault("cut_with", value="stop", at=9, times=1), wire)
+    assert isinstance(came.result, ToolFailedError), came.result
+    assert len(came.proxy.turns) == 2
+    assert came.runs == [7], "the call of the second turn alone"
