@@ -295,6 +295,29 @@ async def test_57_a_schema_waits_for_the_end_of_the_thought() -> None:
     assert (came.last.thinking_tokens, came.last.output_tokens, came.last.thought_cut) == (1, 4, False)
 
 
+async def test_57_where_a_reasoning_parser_may_be_at_work_no_grammar_meets_a_thought() -> None:
+    grammar = TurnGrammar([ADD], list[int], reasoning="on")
+    asked: dict[str, Any] = {"grammar": grammar, "output": grammar.output, "tools": [ADD]}
+    came = await say(deltas({"reasoning": "hm"}), deltas({"content": "[1]"}), **asked, reasoning=Reasoning("on"))
+    think, answer = came.asked
+    assert "structured_outputs" not in think
+    assert answer["structured_outputs"]
+    assert answer["messages"][-1]["content"].endswith("<think>\nhm\n</think>\n")
+    assert came.text == "<think>\nhm\n</think>\n[1]"
+    assert grammar.accepts(came.text)
+
+
+async def test_57_a_turn_that_does_not_begin_with_a_thought_is_begun_again_under_the_grammar() -> None:
+    grammar = TurnGrammar((), list[int], reasoning="auto")
+    asked: dict[str, Any] = {"grammar": grammar, "output": grammar.output, "reasoning": Reasoning("auto")}
+    came = await say(texts("Well", ", let me see"), texts("[1]", tokens=3), wire="completions", **asked)
+    assert [("structured_outputs" in body) for body in came.asked] == [False, True]
+    assert came.text == "[1]"
+    came = await say(texts("<thi", "nk>\nhm\n"), texts("[1]", tokens=3), wire="completions", **asked)
+    assert came.asked[1]["prompt"].endswith("<think>\nhm\n</think>\n")
+    assert came.text == "<think>\nhm\n</think>\n[1]"
+
+
 async def test_58_our_own_prompt_shows_the_tools_where_a_template_would_not() -> None:
     came = await say(deltas({"content": CALL}), server="ollama", wire="auto", tools=[ADD])
     assert "tools" not in came.asked[0]

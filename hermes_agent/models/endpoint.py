@@ -95,9 +95,10 @@ class Endpoint:
             raise ConfigurationError(f"model_id={model_id!r} names no model", hint="pass what the server calls it")
         if wire not in ("auto", *get_args(Wire)):
             raise ConfigurationError(f"unknown wire {wire!r}", hint='use "auto", "completions", "chat" or "native"')
-        _positive(max_in_flight=max_in_flight, requests_per_minute=requests_per_minute, context_length=context_length)
-        if isinstance(max_retries, bool) or max_retries < 0:
-            raise ConfigurationError(f"max_retries={max_retries!r}", hint="use 0 or more")
+        _at_least(
+            1, max_in_flight=max_in_flight, requests_per_minute=requests_per_minute, context_length=context_length
+        )
+        _at_least(0, max_retries=max_retries)
         self.model_id = model_id
         self.base_url = str(client.base_url).rstrip("/") if client is not None else _base_url(self.server, base_url)
         self.wire: Wire = self.server.wires[0] if wire == "auto" else wire
@@ -178,7 +179,7 @@ class Endpoint:
     def _first(self, grammar: TurnGrammar) -> Enforced | None:
         """What would hold a turn: all of it, or all behind its thought."""
         enforced = self.enforced(self.wire, grammar)
-        if enforced is None and self.continues(self.wire) and grammar.reasoning != "off":
+        if enforced is None and self.continues(self.wire) and _thinks(grammar):
             return self.enforced(self.wire, grammar.after_thought())
         return enforced
 
@@ -246,7 +247,7 @@ class Endpoint:
 
     def enforced(self, wire: Wire, grammar: TurnGrammar | None) -> Enforced | None:
         """The strongest form of a grammar that the server takes, as far as is known."""
-        if grammar is None:
+        if grammar is None or (self.server.after_thoughts and _thinks(grammar) and self.continues(wire)):
             return None
         probe = self._probed()
         weak: Enforced | None = None
@@ -368,6 +369,10 @@ class Endpoint:
         return cast("list[int]", tokens) if isinstance(tokens, list) else None
 
 
+def _thinks(grammar: TurnGrammar) -> bool:
+    return grammar.place == "in_thought" or (grammar.place == "start" and grammar.reasoning != "off")
+
+
 def _dig(value: Any, keys: tuple[str | int, ...]) -> Any:
     """The value under some keys, or ``None`` where they do not lead anywhere."""
     for key in keys:
@@ -394,7 +399,7 @@ def _base_url(server: Server, given: str | None) -> str:
     return url.rstrip("/")
 
 
-def _positive(**numbers: int | None) -> None:
+def _at_least(least: int, **numbers: int | None) -> None:
     for name, value in numbers.items():
-        if value is not None and (isinstance(value, bool) or value < 1):
-            raise ConfigurationError(f"{name}={value!r}", hint="use a whole number from 1 on")
+        if value is not None and (isinstance(value, bool) or value < least):
+            raise ConfigurationError(f"{name}={value!r}", hint=f"use a whole number from {least} on")

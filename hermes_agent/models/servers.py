@@ -69,6 +69,8 @@ class Server:
         needs_key: Nothing works without a key.
         wires: How it can be spoken to, best first.
         forms: Fields for grammars on each wire, strongest first.
+        after_thoughts: Its grammars begin behind the thought where it runs a reasoning parser, and with the turn where
+            it does not, so thought and rest are two requests wherever that can be done.
         body: Fields that go into every request on a wire, such as those that turn the server's own parsers off.
         thinking: Fields that switch thinking, by mode; sent on the chat and native wires.
         reasoning_fields: Where thoughts come back, as a preference.
@@ -95,6 +97,7 @@ class Server:
     needs_key: bool = False
     wires: tuple[Wire, ...] = ("completions", "chat", "native")
     forms: Mapping[Wire, tuple[Form, ...]] = field(default_factory=dict[Wire, tuple[Form, ...]])
+    after_thoughts: bool = False
     body: Mapping[Wire, Mapping[str, Any]] = field(default_factory=dict[Wire, Mapping[str, Any]])
     thinking: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     reasoning_fields: tuple[str, ...] = ("reasoning", "reasoning_content", "thinking")
@@ -157,6 +160,7 @@ SERVERS: dict[str, Server] = {
             base_url="http://localhost:8000/v1",
             keys=("VLLM_API_KEY",),
             forms={"completions": _VLLM_FORMS, "chat": _VLLM_FORMS, "native": (_SCHEMA,)},
+            after_thoughts=True,
             body={
                 "completions": {"add_special_tokens": False, "skip_special_tokens": False},
                 "chat": {"skip_special_tokens": False},
@@ -168,7 +172,8 @@ SERVERS: dict[str, Server] = {
             schema_with_tools=False,
             context=_MAX_MODEL_LEN,
             enforces="vLLM from 0.12 on takes structured_outputs (older ones guided_*, which newer ones ignore); "
-            "serve with --structured-outputs-config.backend xgrammar or guidance",
+            "serve with --structured-outputs-config.backend xgrammar or guidance, and without --reasoning-parser, "
+            "which keeps raw prompts without a thought unconstrained",
         ),
         Server(
             name="sglang",
@@ -183,6 +188,7 @@ SERVERS: dict[str, Server] = {
                 "chat": (*_SGLANG_FORMS, _SCHEMA),
                 "native": (_SCHEMA,),
             },
+            after_thoughts=True,
             body={
                 "completions": {"skip_special_tokens": False},
                 "chat": {"skip_special_tokens": False, "separate_reasoning": False},
