@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from llama_server import LlamaServer
+
+from tests.llama_server import LlamaServer
 
 # No test may reach a model hub, whatever a library would like to do.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

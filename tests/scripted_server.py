@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from loopback import Asked, Client, Loopback
+from tests.loopback import Asked, Client, Loopback
 
 __all__ = ["Script", "ScriptedServer"]
 

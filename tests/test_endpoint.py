@@ -11,7 +11,6 @@ from typing import Any, get_args
 import anyio
 import httpx
 import pytest
-from llama_server import LlamaServer
 from pydantic import BaseModel
 
 from hermes_agent import Agent, Limits
@@ -25,6 +24,7 @@ from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.run import RunResult
 from hermes_agent.sampling import Sampling
 from hermes_agent.tool import Tool
+from tests.llama_server import LlamaServer
 
 pytestmark = pytest.mark.anyio
 

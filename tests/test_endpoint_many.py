@@ -13,14 +13,14 @@ from pathlib import Path
 
 import anyio
 import pytest
-from faulty_proxy import FaultyProxy
-from llama_server import LlamaServer
-from scripted_server import ScriptedServer
 
 from hermes_agent import Agent, Limits
 from hermes_agent.models.endpoint import Endpoint
 from hermes_agent.output import Regex
 from hermes_agent.run import RunResult
+from tests.faulty_proxy import FaultyProxy
+from tests.llama_server import LlamaServer
+from tests.scripted_server import ScriptedServer
 
 RUNS, IN_FLIGHT = 200, 8
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pytest
-from loopback import Asked, Client, Loopback
 
 from hermes_agent.errors import ContextLengthError, ModelError, ModelUnavailableError
 from hermes_agent.formats import TurnGrammar, parse
@@ -22,6 +21,7 @@ from hermes_agent.models.servers import Wire
 from hermes_agent.reasoning import Reasoning
 from hermes_agent.tool import Tool
 from hermes_agent.turn import Turn
+from tests.loopback import Asked, Client, Loopback
 
 pytestmark = pytest.mark.anyio
 

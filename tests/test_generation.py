@@ -60,6 +60,7 @@ async def test_what_follows_is_held_to_the_rest_of_the_grammar() -> None:
     assert (await agent.run("2 + 3?")).output == 5
     first, second = (request.grammar for request in model.requests)
     assert first is not None
+    assert second is not None
     assert second == first.in_thought()
     assert first.accepts(OPENED + call())
     assert second.accepts("5.\n</think>\n5")
@@ -75,7 +76,7 @@ async def test_what_a_model_writes_behind_its_call_before_it_is_stopped_is_dropp
 async def test_the_call_and_its_result_are_told_in_their_place() -> None:
     model = ScriptedModel([OPENED + call(), "Yes.\n</think>\nFive."], chunk_size=5)
     seen = await events(Agent(model, tools=[add], reasoning=INLINE))
-    kinds = [type(event) for event in seen]
+    kinds: list[Any] = [type(event) for event in seen]
     at = kinds.index(InlineCall)
     assert kinds[at + 1 : at + 3] == [ToolStarted, ToolFinished]
     assert "".join(event.text for event in seen if isinstance(event, ReasoningDelta)) == (

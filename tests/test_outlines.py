@@ -21,7 +21,6 @@ from outlines.models.sglang import SGLangTypeAdapter
 from outlines.models.tgi import TGITypeAdapter
 from outlines.models.vllm import VLLMTypeAdapter
 from outlines.types import CFG, JsonSchema, Regex
-from scripted_server import ScriptedServer
 
 from hermes_agent import Agent
 from hermes_agent import JsonSchema as OurSchema
@@ -33,6 +32,7 @@ from hermes_agent.models.local import LocalModel
 from hermes_agent.models.outlines import from_outlines, outlines_adapter_fields
 from hermes_agent.models.outlines_model import OutlinesModel
 from hermes_agent.output import Output
+from tests.scripted_server import ScriptedServer
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 CLOSED = {**SCHEMA, "additionalProperties": False}

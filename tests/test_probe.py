@@ -6,14 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from llama_server import LlamaServer
-from loopback import Asked, Client, Loopback
 
 from hermes_agent.errors import GuaranteeError, ModelUnavailableError
 from hermes_agent.formats import TurnGrammar
 from hermes_agent.models.endpoint import Endpoint
 from hermes_agent.models.probe import bites, question
 from hermes_agent.models.servers import PLACE, SERVERS, Form, Wire
+from tests.llama_server import LlamaServer
+from tests.loopback import Asked, Client, Loopback
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,6 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_recorder import Chunks, collect
 
 from hermes_agent import Agent, Limits, Sampling
 from hermes_agent.errors import ConfigurationError, GuaranteeError, ModelError, ModelUnavailableError
@@ -22,6 +21,7 @@ from hermes_agent.messages import UserMessage
 from hermes_agent.models.base import Chunk, Model, Request
 from hermes_agent.testing import Recorder, Replay, ScriptedModel, TapeMismatchError
 from hermes_agent.testing.tape import VERSION
+from tests.test_recorder import Chunks, collect
 
 ROOT = Path(__file__).parent.parent
 
