@@ -180,3 +180,63 @@ def test_bounds_hold() -> None:
         assert accepts(integer, dump_json(value)) == accepts(number, dump_json(value)) == kept
     for text, kept in (("0", True), ("-0", False), ("00", False), ("1.50", True), ("-0.0", False), ("-0.01", True)):
         assert accepts(number, text) == kept
+
+
+SAID: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
+    ({"type": "number", "minimum": -0.0, "maximum": 1.5}, [0, 1.5, 0.25], [-0.5, 1.51]),
+    ({"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}, [0.5, 0.01], [0, 0.51, -1]),
+    ({"type": "number", "exclusiveMinimum": -1, "exclusiveMaximum": 1}, [0, -0.99, 0.99], [-1, 1, -1.0]),
+    ({"type": "integer", "minimum": -120, "maximum": -7}, [-120, -7, -99], [-121, -6, 0, 7]),
+    ({"type": "number", "multipleOf": 0.01}, [0.25, -3, 1.1], [0.255]),
+    ({"type": "integer", "multipleOf": 12}, [0, 12, -1200], [13]),
+    ({"type": "string", "pattern": "^[a\\[\\]^-]+$"}, ["a", "[]", "^-"], ["b", ""]),
+    (
+        {"type": "string", "pattern": "[\u4e00-\u9fff]{2}", "maxLength": 3},
+        ["\u4e2d\u6587", "a\u4e2d\u6587"],
+        ["\u4e2d"],
+    ),
+    ({"type": "string", "minLength": 300, "maxLength": 700}, ["a" * 300, "\n" * 700], ["a" * 299, "a" * 701]),
+    ({"type": "object", "minProperties": 2, "maxProperties": 3}, [{"a": 1, "b": {}}], [{"a": 1}, {}]),
+    (
+        {
+            "properties": {"a": {}, "b": {}, "c": {}},
+            "additionalProperties": False,
+            "minProperties": 2,
+            "type": "object",
+        },
+        [{"a": 1, "c": 1}, {"a": 1, "b": 1, "c": 1}, {"b": 1, "c": 1}],
+        [{"a": 1}, {}, {"d": 1, "e": 1}],
+    ),
+    ({"type": "object", "properties": {f"property {n}": {"type": "null"} for n in range(300)}}, [{"x": 1}], []),
+    (
+        {"prefixItems": [{"type": "null"}, {"type": "boolean"}], "type": "array"},
+        [[], [None], [None, True, 1]],
+        [[1]],
+    ),
+]
+
+
+@pytest.mark.parametrize(("schema", "valid", "invalid"), SAID, ids=label)
+def test_what_schemas_say_is_said(schema: dict[str, Any], valid: list[Any], invalid: list[Any]) -> None:
+    grammar = TurnGrammar((), JsonSchema(schema))
+    engine = compiled(grammar.gbnf())
+    assert grammar.left_to_validation("gbnf") == ()
+    assert [value for value in valid if not accepts(engine, dump_json(value))] == []
+    assert [value for value in invalid if accepts(engine, dump_json(value))] == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "named"),
+    [
+        ({"type": "string", "format": "iri"}, "'iri'"),
+        ({"type": "string", "pattern": "a(?=b)"}, "a(?=b)"),
+        ({"type": "number", "multipleOf": 0.3}, "0.3"),
+        ({"type": "string", "pattern": "a", "maxLength": 10_000}, "10000"),
+        ({"type": "array", "uniqueItems": True}, "uniqueItems"),
+    ],
+    ids=label,
+)
+def test_what_is_left_to_the_validation_is_named(schema: dict[str, Any], named: str) -> None:
+    (warning,) = TurnGrammar((), JsonSchema(schema)).left_to_validation("gbnf")
+    assert named in warning
+    assert "afterwards" in warning

@@ -100,7 +100,9 @@ def test_what_llama_cpp_writes_is_allowed(write: Write, settings_: dict[str, Any
             assert not turn.faults or whole.inline
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[*HealthCheck])
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(object_cases)
 def test_llama_cpp_reads_the_grammar_of_any_schema(write: Write, case: Case) -> None:
     try:

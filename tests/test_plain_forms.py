@@ -52,25 +52,24 @@ TREE = {"value": 1, "children": [{"value": 2}]}
 # JSON schema.
 
 
-@pytest.mark.parametrize(
-    ("settings", "valid", "invalid"),
-    [
-        ({"output": Tree}, [TREE], [{}, {"name": "now", "arguments": {}}]),
-        ({"output": bool, "place": "after"}, [True], [1]),
-        (
-            {"tools": (plant,), "tool_choice": "required"},
-            [{"name": "plant", "arguments": {"tree": TREE}}],
-            [{"name": "now", "arguments": {}}, {"name": "plant", "arguments": {"tree": {"value": ""}}}, TREE],
-        ),
-        (
-            {"tools": (plant, now), "output": Tree},
-            [TREE, {"name": "now", "arguments": {}}, {"name": "plant", "arguments": {"tree": TREE, "where": "x"}}],
-            [{"name": "now", "arguments": {"x": 1}}, {"name": "plant", "arguments": {"tree": {"children": []}}}, {}],
-        ),
-        ({"tools": (plant, now), "tool_choice": "now"}, [{"name": "now", "arguments": {}}], [{"name": "plant"}]),
-    ],
-    ids=label,
-)
+TURNS: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
+    ({"output": Tree}, [TREE], [{}, {"name": "now", "arguments": {}}]),
+    ({"output": bool, "place": "after"}, [True], [1]),
+    (
+        {"tools": (plant,), "tool_choice": "required"},
+        [{"name": "plant", "arguments": {"tree": TREE}}],
+        [{"name": "now", "arguments": {}}, {"name": "plant", "arguments": {"tree": {"value": ""}}}, TREE],
+    ),
+    (
+        {"tools": (plant, now), "output": Tree},
+        [TREE, {"name": "now", "arguments": {}}, {"name": "plant", "arguments": {"tree": TREE, "where": "x"}}],
+        [{"name": "now", "arguments": {"x": 1}}, {"name": "plant", "arguments": {"tree": {"children": []}}}, {}],
+    ),
+    ({"tools": (plant, now), "tool_choice": "now"}, [{"name": "now", "arguments": {}}], [{"name": "plant"}]),
+]
+
+
+@pytest.mark.parametrize(("settings", "valid", "invalid"), TURNS, ids=label)
 def test_the_schema_of_a_turn(settings: dict[str, Any], valid: list[Any], invalid: list[Any]) -> None:
     place = settings.pop("place", "")
     grammar = TurnGrammar(**settings)

@@ -12,8 +12,9 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
-from hermes_agent.formats.automata import Automaton, searched, whole
+from hermes_agent.formats.automata import Automaton
 from hermes_agent.formats.lark import Parts, Tags, thought_end
+from hermes_agent.formats.patterns import searched, whole
 from hermes_agent.formats.rules import Rules, quoted
 from hermes_agent.formats.tags import FORBIDDEN_IN_TEXT, TOOL_CALL_OPEN, any_of
 from hermes_agent.formats.wire import dump_json

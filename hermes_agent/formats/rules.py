@@ -70,6 +70,9 @@ def json_class(ranges: Ranges) -> str:
     return options[0] if len(options) == 1 else f"( {' | '.join(options)} )"
 
 
+_LONGEST_SET = 60
+
+
 class Rules:
     """Rules under names of their own; equal ones are kept once.
 
@@ -135,12 +138,16 @@ class Rules:
         """
         key = (automaton, in_json)
         if key not in self._automata:
-            states = _States(automaton, json_class if in_json else class_of)
+            states = _States(automaton, lambda ranges: self._set(json_class(ranges) if in_json else class_of(ranges)))
             names = {state: self.new_name(kind) for state in states.own}
             for state, name in names.items():
                 self.bodies[name] = states.body(state, names)
             self._automata[key] = names[0]
         return self._automata[key]
+
+    def _set(self, spelled: str) -> str:
+        """A set of characters; a long one gets a rule, as it may be needed in many states."""
+        return spelled if len(spelled) <= _LONGEST_SET else self.add("set", spelled)
 
 
 class _States:

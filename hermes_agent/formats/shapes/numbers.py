@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 
-from hermes_agent.formats.automata import Automaton, whole
+from hermes_agent.formats.automata import Automaton
+from hermes_agent.formats.patterns import whole
 from hermes_agent.formats.shapes.nodes import Number
 
 __all__ = ["INTEGER", "bounded", "divisible", "magnitudes"]
@@ -51,7 +52,7 @@ def magnitudes(shape: Number, *, negative: bool) -> Automaton | None:
 
 def _digits(bound: float) -> tuple[str, str]:
     """What stands before and behind the point, without needless zeros."""
-    before, _, behind = format(Decimal(repr(bound)), "f").partition(".")
+    before, _, behind = format(abs(Decimal(repr(bound))), "f").partition(".")
     return before, behind.rstrip("0")
 
 

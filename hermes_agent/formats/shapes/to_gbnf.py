@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cached_property, lru_cache
 
 from hermes_agent.ecma import compile_pattern
-from hermes_agent.formats.automata import Automaton, TooLargeError, searched, whole
+from hermes_agent.formats.automata import Automaton, TooLargeError
+from hermes_agent.formats.patterns import searched, whole
 from hermes_agent.formats.rules import Rules, quoted
 from hermes_agent.formats.shapes.algebra import Algebra
 from hermes_agent.formats.shapes.nodes import (
@@ -24,7 +25,7 @@ from hermes_agent.formats.shapes.nodes import (
 )
 from hermes_agent.formats.shapes.numbers import bounded, divisible, magnitudes
 from hermes_agent.formats.shapes.string_patterns import PATTERNS
-from hermes_agent.formats.shapes.to_schema import Bounds, all_but
+from hermes_agent.formats.shapes.to_schema import SAY_NOTHING, Bounds
 from hermes_agent.formats.wire import dump_json
 
 __all__ = ["ShapeRules"]
@@ -148,7 +149,7 @@ class ShapeRules:
     def _string(self, shape: String) -> str:
         parts = [*self._patterns(shape)]
         if shape.excluded:
-            parts.append(searched(all_but(shape.excluded)))
+            parts.append(self.all_but(shape.excluded))
         most = shape.most
         if not parts:
             if most is None and self._bounds.string is not None:
@@ -168,6 +169,14 @@ class ShapeRules:
             self.warn(f"a length from {least} to {most} of a string with a pattern is checked only afterwards")
             return whole(_EVERYTHING)
 
+    def all_but(self, texts: Collection[str]) -> Automaton:
+        """Every text but these; every text at all if that takes too much."""
+        try:
+            return Automaton.all_but(texts)
+        except TooLargeError:
+            self.warn(f"that a string is none of {len(texts)} is checked only afterwards")
+            return whole(_EVERYTHING)
+
     def _patterns(self, shape: String) -> Iterable[Automaton]:
         for pattern in shape.patterns:
             if (found := self.pattern(pattern, "the pattern")) is not None:
@@ -175,7 +184,7 @@ class ShapeRules:
         for name in shape.formats:
             if name in PATTERNS:
                 yield searched(PATTERNS[name])
-            else:
+            elif name not in SAY_NOTHING:
                 self.warn(f"the format {name!r} is checked only afterwards")
 
     def pattern(self, pattern: str, what: str) -> Automaton | None:
@@ -301,7 +310,7 @@ class _Properties:
     def _extras(self, shape: Object) -> str:
         """The name of a rule for one property that is not declared; empty if there are none."""
         declared = [name for name, _ in shape.properties]
-        undeclared = searched(all_but(declared)) if declared else whole(_EVERYTHING)
+        undeclared = self._writer.all_but(declared)
         others, options = [undeclared], list[str]()
         for pattern, at in shape.patterns:
             found = self._writer.pattern(pattern, "names matching")
@@ -309,7 +318,10 @@ class _Properties:
                 return self._option(others, Anything())
             if self._writer.can_be(at):
                 options.append(self._option([found, undeclared], at))
-            others.append(whole(_EVERYTHING) - found)
+            try:
+                others.append(whole(_EVERYTHING) - found)
+            except TooLargeError:
+                self._writer.warn(f"that other names do not match {pattern!r} is checked only afterwards")
         if self._writer.can_be(shape.rest):
             options.append(self._option(others, shape.rest))
         return self._rules.add("extra", " | ".join(options)) if options else ""

@@ -34,13 +34,14 @@ from hermes_agent.formats.shapes.nodes import (
     object_,
     union,
 )
+from hermes_agent.formats.shapes.numbers import bounded
 from hermes_agent.formats.shapes.string_patterns import PATTERNS
 from hermes_agent.formats.wire import dump_json
 
-__all__ = ["Bounds", "keeps_numbers", "write"]
+__all__ = ["SAY_NOTHING", "Bounds", "keeps_numbers", "write"]
 
 _LONGEST_HOST = 253
-_SAY_NOTHING = frozenset(("binary", "byte", "password", "int32", "int64", "float", "double", "textarea"))
+SAY_NOTHING = frozenset(("binary", "byte", "password", "int32", "int64", "float", "double", "textarea"))
 """Formats that tell how a value is used or stored, and that no validator checks."""
 _MOST_DIGITS = 15
 _MOST_FRACTION = 9
@@ -151,7 +152,7 @@ class _Writer:
         if not shape.integer and shape.low is None and shape.high is None:
             # Only a bounded number has no exponent, and so cannot be too large to be read.
             return {"anyOf": [self.number(replace(shape, low=0)), self.number(replace(shape, high=0, high_open=True))]}
-        shape = self._bounded(shape)
+        shape = bounded(shape, self.bounds.number)
         close = shape.low is not None and shape.high is not None and shape.high - shape.low < 1
         if close and not shape.integer and (shape.low_open or shape.high_open):
             # The engine lets "0" pass for a number that is more than 0 and at most 0.5.
@@ -179,16 +180,6 @@ class _Writer:
         """Whether the engine keeps a bound. It does keep ours: a power of ten below 2**62 is exact in its floats."""
         return keeps_numbers(bound) or abs(bound) == self.bounds.number
 
-    def _bounded(self, shape: Number) -> Number:
-        most = self.bounds.number
-        if most is None:
-            return shape
-        if shape.low is None and (shape.high is None or shape.high > -most):
-            shape = replace(shape, low=-most)
-        if shape.high is None and shape.low is not None and shape.low < most:
-            shape = replace(shape, high=most)
-        return shape
-
     def string(self, shape: String) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": "string"}
         parts = [{"pattern": pattern} for pattern in self.string_patterns(shape)]
@@ -214,7 +205,7 @@ class _Writer:
         for name in shape.formats:
             if name in PATTERNS:
                 yield PATTERNS[name]
-            elif name not in _SAY_NOTHING:
+            elif name not in SAY_NOTHING:
                 self.algebra.warn(f"the format {name!r} is checked only afterwards")
         if shape.excluded:
             yield all_but(shape.excluded)
