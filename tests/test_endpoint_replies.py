@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import anyio
 import pytest
 
+from hermes_agent import Agent
 from hermes_agent.errors import ContextLengthError, ModelError, ModelUnavailableError
 from hermes_agent.formats import TurnGrammar, parse
 from hermes_agent.messages import AssistantMessage, SystemMessage, ToolCall, ToolMessage, UserMessage
@@ -495,6 +497,40 @@ async def test_a_missing_key_is_told_before_anything_is_sent(monkeypatch: pytest
     monkeypatch.delenv("NOUS_API_KEY", raising=False)
     with pytest.raises(ModelUnavailableError, match="NOUS_API_KEY"):
         await anext(Endpoint("Hermes-4-70B", server="nous").generate(Request([UserMessage("Hi")])))
+
+
+async def test_calls_inside_a_thought_are_answered_there() -> None:
+    replies = [
+        texts("I add.\n", CALL, "\nand then"),
+        texts("It is 1.\n", tokens=3),
+        texts("[1]", tokens=3),
+    ]
+    with Told([*replies]) as told:
+        endpoint = Endpoint("m", server="vllm", base_url=told.url)
+        agent = Agent(endpoint, tools=[add], output=list[int], reasoning=Reasoning("on", calls="inline"))
+        result = await agent.run("1 + 0?")
+        await endpoint.aclose()
+        prompts = [asked.json["prompt"] for asked in told.requests if asked.path.endswith("completions")]
+    assert result.output == [1]
+    assert result.usage.tool_calls == 1
+    inside = "<think>\nI add.\n" + CALL
+    assert inside in prompts[1]
+    assert "<tool_response>\n1\n</tool_response>" in prompts[1].partition(inside)[2]
+    assert prompts[2].endswith("It is 1.\n</think>\n")
+
+
+async def test_no_more_requests_are_begun_in_a_minute_than_allowed() -> None:
+    with Told([deltas({"content": "x"})]) as told:
+        endpoint = Endpoint("m", server="ollama", base_url=told.url, requests_per_minute=2)
+        request = Request([UserMessage("Hi")])
+        for _ in range(2):
+            assert [chunk async for chunk in endpoint.generate(request)]
+        with anyio.move_on_after(0.3) as scope:
+            async for _ in endpoint.generate(request):
+                pass
+        assert scope.cancelled_caught
+        assert len(told.requests) == 2
+        await endpoint.aclose()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"], indirect=True)

@@ -15,7 +15,7 @@ from hermes_agent.formats.grammar import Tags, TurnGrammar
 from hermes_agent.models.base import Chunk, Guarantee, Request
 from hermes_agent.models.probe import Probe, Prober, Seen
 from hermes_agent.models.refusals import Failure, Where
-from hermes_agent.models.servers import Form, Server, Wire, filled
+from hermes_agent.models.servers import Form, Server, Wire, address, filled
 from hermes_agent.models.servers import server as named_server
 from hermes_agent.models.transport import Event, LoopLock, Timeouts, Transport, key_of
 from hermes_agent.models.wires import Posting, post
@@ -100,7 +100,7 @@ class Endpoint:
         )
         _at_least(0, max_retries=max_retries)
         self.model_id = model_id
-        self.base_url = str(client.base_url).rstrip("/") if client is not None else _base_url(self.server, base_url)
+        self.base_url = str(client.base_url).rstrip("/") if client is not None else address(self.server, base_url)
         self.wire: Wire = self.server.wires[0] if wire == "auto" else wire
         key = api_key or key_of(self.server.keys)
         self._keyless = self.server.needs_key and key is None and client is None
@@ -381,22 +381,6 @@ def _dig(value: Any, keys: tuple[str | int, ...]) -> Any:
         except (KeyError, IndexError, TypeError):
             return None
     return value
-
-
-def _base_url(server: Server, given: str | None) -> str:
-    import os
-
-    # A provider on the internet has one address; its key shall not go to whatever the variable names.
-    local = server.base_url is None or server.base_url.startswith("http://localhost")
-    url = given or (os.environ.get("HERMES_SDK_BASE_URL") if local else None) or server.base_url
-    if not url:
-        raise ConfigurationError(
-            f"{server.name!r} has no address of its own",
-            hint="pass base_url=, write the name as provider:model@http://host:port/v1, or set HERMES_SDK_BASE_URL",
-        )
-    if not url.startswith(("http://", "https://")):
-        raise ConfigurationError(f"base_url={url!r} is no URL", hint="it looks like http://localhost:8000/v1")
-    return url.rstrip("/")
 
 
 def _at_least(least: int, **numbers: int | None) -> None:

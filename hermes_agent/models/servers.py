@@ -19,6 +19,7 @@ Sources, by row; what was only read in documentation is marked so in docs/server
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -26,7 +27,7 @@ from typing import Any, Literal, get_args
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats.grammar import Form as TurnForm
 
-__all__ = ["PLACE", "SERVERS", "Form", "FormKind", "Server", "Wire", "filled", "server", "wire_named"]
+__all__ = ["PLACE", "SERVERS", "Form", "FormKind", "Server", "Wire", "address", "filled", "server", "wire_named"]
 
 Wire = Literal["completions", "chat", "native"]
 """How a turn goes over the wire: our prompt, raw; our prompt in chat messages; or the server's own tools."""
@@ -335,6 +336,25 @@ def server(name: str | Server) -> Server:
             f"unknown server {name!r}", hint=f"choose one of {', '.join(SERVERS)}, or pass a Server of your own"
         )
     return SERVERS[name]
+
+
+def address(server: Server, given: str | None) -> str:
+    """Where a server listens: what was given, else ``HERMES_SDK_BASE_URL``, else its usual address.
+
+    Raises:
+        ConfigurationError: There is none, or it is no URL.
+    """
+    # A provider on the internet has one address; its key shall not go to whatever the variable names.
+    local = server.base_url is None or server.base_url.startswith("http://localhost")
+    url = given or (os.environ.get("HERMES_SDK_BASE_URL") if local else None) or server.base_url
+    if not url:
+        raise ConfigurationError(
+            f"{server.name!r} has no address of its own",
+            hint="pass base_url=, write the name as provider:model@http://host:port/v1, or set HERMES_SDK_BASE_URL",
+        )
+    if not url.startswith(("http://", "https://")):
+        raise ConfigurationError(f"base_url={url!r} is no URL", hint="it looks like http://localhost:8000/v1")
+    return url.rstrip("/")
 
 
 def wire_named(name: str) -> Wire:
