@@ -3,8 +3,8 @@
     with FaultyProxy("http://127.0.0.1:8080", Fault("reset_mid_chunk", at=3)) as proxy:
         ...  # talk to proxy.url
 
-Only posts to ``…/completions`` are struck; everything else goes through. The proxy counts what it sees, so that a test
-can say that nothing was asked twice, and how often the fault really struck.
+Only requests for text are struck, unless the fault says otherwise; everything else goes through. The proxy counts what
+it sees, so that a test can say that nothing was asked twice, and how often the fault really struck.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import httpx
-from loopback import Asked, Client, Loopback
+
+from tests.loopback import Asked, Client, Loopback
 
 __all__ = ["Fault", "FaultyProxy", "Kind"]
 
@@ -48,6 +49,7 @@ class Fault:
         value: The finish reason, the event or the body that is sent.
         status: The status that is answered.
         headers: What is answered with it.
+        path: How the paths of the requests end that are struck.
     """
 
     kind: Kind = "none"
@@ -57,6 +59,7 @@ class Fault:
     value: str = ""
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
+    path: str = "completions"
 
 
 class FaultyProxy(Loopback):
@@ -70,7 +73,7 @@ class FaultyProxy(Loopback):
     def __init__(self, upstream: str, fault: Fault = Fault()) -> None:
         super().__init__()
         self.upstream, self.fault = upstream.removesuffix("/").removesuffix("/v1"), fault
-        self.struck = 0
+        self.struck = self._matching = 0
         self.turns: list[Asked] = []
 
     async def opened(self) -> None:
@@ -82,9 +85,11 @@ class FaultyProxy(Loopback):
 
     async def answer(self, asked: Asked, client: Client) -> None:
         fault = Fault()
-        if asked.method == "POST" and asked.path.endswith("completions"):
-            number = len(self.turns) - self.fault.skip
+        if asked.path.endswith("completions"):
             self.turns.append(asked)
+        if asked.path.endswith(self.fault.path):
+            number = self._matching - self.fault.skip
+            self._matching += 1
             if number >= 0 and (self.fault.times is None or number < self.fault.times):
                 fault = self.fault
         match fault.kind:

@@ -13,9 +13,6 @@ from typing import Any, Literal
 import anyio
 import anyio.to_thread
 import pytest
-from faulty_proxy import Fault, FaultyProxy
-from llama_server import LlamaServer
-from scripted_server import ScriptedServer
 
 from hermes_agent import Agent, Limits
 from hermes_agent.errors import (
@@ -31,6 +28,9 @@ from hermes_agent.models.base import Constrain
 from hermes_agent.models.endpoint import Endpoint, Timeouts
 from hermes_agent.models.servers import Wire
 from hermes_agent.run import RunResult
+from tests.faulty_proxy import Fault, FaultyProxy
+from tests.llama_server import LlamaServer
+from tests.scripted_server import ScriptedServer
 
 pytestmark = pytest.mark.anyio
 
@@ -64,6 +64,12 @@ def script(body: dict[str, Any]) -> Sequence[str]:
 @pytest.fixture(scope="module")
 def scripted() -> Iterator[ScriptedServer]:
     with ScriptedServer(script) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def hello() -> Iterator[ScriptedServer]:
+    with ScriptedServer(lambda body: ["Hello."]) as server:
         yield server
 
 
@@ -460,6 +466,54 @@ async def test_half_a_character_in_an_argument_does_not_keep_the_run_from_going_
         await model.aclose()
     assert result.output == "Done."
     assert heard == [], "it is no text, and the model was told so"
+
+
+# What is asked beside the turns is good to know, and no more.
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault("reset_before_headers", path="/v1/models"), id="reset"),
+        pytest.param(Fault("answer_with", status=500, headers=JSON, value="{}", path="/v1/models"), id="500"),
+        pytest.param(Fault("answer_with", headers=HTML, value=PAGE, path="/v1/models"), id="a page"),
+        pytest.param(Fault("answer_with", headers=JSON, value="5", path="/v1/models"), id="a number"),
+        pytest.param(Fault("answer_with", headers=JSON, value='{"data": {"id": []}}', path="/v1/models"), id="odd"),
+    ],
+)
+async def test_a_server_that_does_not_tell_what_it_is_writes_turns_all_the_same(
+    scripted: ScriptedServer, fault: Fault
+) -> None:
+    came = await ask(scripted.url, fault, "chat")
+    assert came.output == ANSWER
+    assert came.proxy.struck
+
+
+async def test_a_server_that_is_silent_about_itself_is_not_waited_for_again_and_again(hello: ScriptedServer) -> None:
+    """Each of many runs would wait for its own answer, and each for several."""
+    fault = Fault("stall_before_headers", path="/v1/models")
+    with FaultyProxy(hello.url, fault) as proxy, anyio.fail_after(20):
+        model = Endpoint("scripted", base_url=proxy.url, wire="chat", dialect="chatml", timeouts=QUICK)
+        started = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(Agent(model).run, ASKED)
+        took = anyio.current_time() - started
+        await model.aclose()
+    assert proxy.struck == 1
+    assert took < 5, "as long as Timeouts(first_token=0.5), and what eight answers take"
+
+
+async def test_a_server_that_comes_up_late_is_asked_again(hello: ScriptedServer) -> None:
+    with FaultyProxy(hello.url, Fault("reset_before_headers", path="/v1/models", times=1)) as proxy:
+        model = Endpoint("scripted", base_url=proxy.url, wire="chat", dialect="chatml", timeouts=QUICK)
+        for _ in range(3):
+            await Agent(model).run(ASKED)
+        await model.aclose()
+    asked = [request.path for request in proxy.requests]
+    assert proxy.struck == 1
+    assert asked.index("/v1/models", 1) > asked.index("/v1/chat/completions"), "the next run asked"
+    assert asked[-2:] == ["/v1/chat/completions"] * 2, "and the third knew"
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"], indirect=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -29,12 +30,15 @@ __all__ = ["Endpoint", "Timeouts"]
 
 _probes: dict[tuple[str, str], Probe] = {}
 _probing = threading.Lock()
+_logger = logging.getLogger("hermes_agent")
 
 
 @dataclass(slots=True)
 class _Learned:
     """What the server said about itself, which forms it turned down, and for which grammars they failed or held."""
 
+    tries: int = 0
+    told: bool = False
     context_length: int | None = None
     template: str | None = None
     served_model: str = ""
@@ -111,8 +115,8 @@ class Endpoint:
         self._asked_length = context_length
         self._extra = dict(extra_body or {})
         self._where = Where(self.base_url, model_id, self.server.name, self.server.keys)
-        self._learned: _Learned | None = None
-        self._learning, self._asking = LoopLock(), LoopLock()
+        self._learned = _Learned()
+        self._learning, self._probing = LoopLock(), LoopLock()
         self._transport = Transport(
             self.base_url, api_key=key, client=client, http_client=http_client, timeouts=timeouts,
             max_retries=max_retries, max_in_flight=max_in_flight, requests_per_minute=requests_per_minute,
@@ -138,7 +142,7 @@ class Endpoint:
     @property
     def context_length(self) -> int | None:
         """Tokens of prompt and turn together; ``None`` until the server was asked, or if it does not say."""
-        return self._asked_length or (self._learned and self._learned.context_length) or None
+        return self._asked_length or self._learned.context_length
 
     async def aclose(self) -> None:
         """Close the connections of this event loop; its end closes them too."""
@@ -253,7 +257,7 @@ class Endpoint:
         weak: Enforced | None = None
         for form in self.server.forms.get(wire, ()):
             seen: Seen = "unknown" if probe is None else probe.seen(wire, form)
-            learned = self._learned or _Learned()
+            learned = self._learned
             refused = (wire, form.name) in learned.refused or (wire, form.name, grammar.key) in learned.dropped
             if refused or seen in ("ignored", "refused"):
                 continue
@@ -277,7 +281,7 @@ class Endpoint:
     @property
     def _spelling(self) -> tuple[Tags, tuple[int, ...]]:
         """How the tokenizer spells the tags, and the ends of a turn that are one token."""
-        if self._learned is None or self._learned.tags is None:
+        if self._learned.tags is None:
             return Tags.text(self.dialect), ()
         return self._learned.tags, self._learned.ends
 
@@ -297,7 +301,7 @@ class Endpoint:
             ModelError: The server cannot be asked.
         """
         learned = await self._learn()
-        async with self._asking.lock():
+        async with self._probing.lock():
             known = self._probed()
             if known is not None and self.wire in known.forms and not again:
                 return known
@@ -323,13 +327,21 @@ class Endpoint:
             raise ModelUnavailableError(
                 f"{self._where} needs a key", hint=f"pass api_key=, or set {' or '.join(self.server.keys)}"
             )
+        learned = self._learned
+        tries = learned.tries
         async with self._learning.lock():
-            if self._learned is None:
-                self._learned = await self._told()
-            return self._learned
+            # Who waited for an answer that did not come does not wait for one of its own.
+            if not learned.told and learned.tries == tries:
+                learned.tries += 1
+                try:
+                    await self._be_told(learned)
+                except ConnectionError as error:  # the turn itself will tell why, and the next one asks again
+                    _logger.info("%s does not tell what it is: %s", self._where, error)
+                else:
+                    learned.told = True
+        return learned
 
-    async def _told(self) -> _Learned:
-        learned = _Learned()
+    async def _be_told(self, learned: _Learned) -> None:
         for path, keys in self.server.context:
             told = await self._transport.ask(path)
             length = _dig(told, keys)
@@ -341,7 +353,6 @@ class Endpoint:
         if self._asked_dialect is None and (learned.template or learned.served_model):
             self._dialect = guess_dialect(f"{self.model_id} {learned.served_model}", chat_template=learned.template)
         await self._learn_spelling(learned)
-        return learned
 
     async def _learn_spelling(self, learned: _Learned) -> None:
         """How the server's tokenizer spells the tags, if it can be asked."""

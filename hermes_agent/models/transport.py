@@ -123,16 +123,21 @@ class Transport:
         Args:
             path: Below the server's root, which is the base URL without ``/v1``.
             body: What to post; without, it is fetched.
+
+        Raises:
+            ConnectionError: The server did not answer at all, within 10 seconds or its time for a first token.
         """
-        from openai import OpenAIError
+        from openai import APIConnectionError, OpenAIError
 
         client = await self._client()
         url = self.base_url.removesuffix("/").removesuffix("/v1") + path
-        options: Any = {"max_retries": 0, "timeout": _ASIDE_SECONDS}
+        options: Any = {"max_retries": 0, "timeout": min(_ASIDE_SECONDS, self.timeouts.first_token or _ASIDE_SECONDS)}
         try:
             if body is None:
                 return await client.get(url, cast_to=object, options=options)
             return await client.post(url, cast_to=object, body=body, options=options)
+        except APIConnectionError as error:
+            raise ConnectionError(f"{url!r} did not answer") from error
         except (OpenAIError, ValueError):
             return None
 
