@@ -386,6 +386,13 @@ async def test_a_turn_that_the_server_cuts_off_is_gone_on_with_where_that_can_be
     assert taken_up == begun + "".join(pieces((CALL, ANSWER)[skip])[:4])
 
 
+async def test_a_whole_call_that_is_called_cut_off_is_not_written_twice_by_going_on(scripted: ScriptedServer) -> None:
+    came = await ask(scripted.url, Fault("finish_reason", value="length", times=1), "completions", constrain="off")
+    assert came.output == ANSWER
+    assert came.runs == [7]
+    assert len(came.proxy.turns) == 3, "the call, what might follow it, the answer"
+
+
 # Repeated deltas. Free text alone cannot tell a repeated delta from a repeated word; what the server says it cost can.
 
 
