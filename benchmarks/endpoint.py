@@ -20,6 +20,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from benchmarks.report import figure, machine, save, table
 from hermes_agent import Agent, Limits
@@ -48,7 +49,9 @@ def pieces(tokens: int, thinking: bool) -> list[str]:
 def stream(tokens: int, thinking: bool) -> bytes:
     """The body of a reply, as vLLM would send it."""
     shared = {"id": "chatcmpl-0123456789abcdef", "object": "chat.completion.chunk", "created": 1, "model": "replay"}
-    choices = [{"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}]
+    choices: list[dict[str, Any]] = [
+        {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
+    ]
     choices += [
         {"index": 0, "delta": {"content": piece}, "logprobs": None, "finish_reason": None}
         for piece in pieces(tokens, thinking)
