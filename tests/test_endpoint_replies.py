@@ -20,7 +20,7 @@ from hermes_agent.messages import AssistantMessage, SystemMessage, ToolCall, Too
 from hermes_agent.models.base import Chunk, Request
 from hermes_agent.models.endpoint import Endpoint
 from hermes_agent.models.servers import Wire
-from hermes_agent.reasoning import Reasoning
+from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.tool import Tool
 from hermes_agent.turn import Turn
 from tests.loopback import Asked, Client, Loopback
@@ -417,13 +417,27 @@ def _with_prefix(request: Request, prefix: str) -> Request:
     return replace(request, prefix=prefix)
 
 
-@pytest.mark.parametrize(
-    ("request_", "said"), [({"prefix": "x"}, "beginning"), ({"reasoning": Reasoning("on", max_tokens=5)}, "max_tokens")]
-)
-async def test_a_wire_that_cannot_go_on_says_so(request_: dict[str, Any], said: str) -> None:
-    with pytest.raises(ModelError, match=said) as caught:
-        await say(deltas({"content": "x"}), server="ollama", wire="chat", **request_)
+async def test_a_wire_that_cannot_go_on_says_so() -> None:
+    with pytest.raises(ModelError, match="beginning") as caught:
+        await say(deltas({"content": "x"}), server="ollama", wire="chat", make=lambda r: _with_prefix(r, "x"))
     assert "completions" in caught.value.hint
+
+
+@pytest.mark.parametrize("wire", ["chat", "native"])
+@pytest.mark.parametrize("mode", ["on", "auto"])
+async def test_where_no_turn_can_be_taken_up_the_answer_behind_a_budget_is_asked_for_anew(
+    wire: Wire, mode: Mode
+) -> None:
+    thinks = deltas(*[{"reasoning": "hm "}] * 40, {"content": "Late."})
+    answers = deltas({"content": "Yes."})
+    came = await say(thinks, answers, server="ollama", wire=wire, reasoning=Reasoning(mode, max_tokens=5))
+    assert came.turn.text == "Yes."
+    assert came.turn.reasoning is not None
+    assert came.turn.reasoning.count("hm") == 5
+    assert came.last.thought_cut
+    first, second = came.asked
+    assert second["messages"][-1]["role"] == "user"
+    assert second["reasoning_effort"] == "none" != first.get("reasoning_effort")
 
 
 async def test_a_turn_that_the_server_cut_off_is_continued() -> None:

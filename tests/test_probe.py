@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -114,6 +115,21 @@ async def test_llama_cpp_drops_a_lark_grammar_that_does_not_compile_and_the_proo
     good = '%llguidance {}\nstart: "a" | "b"\n'
     assert await prober.proves(form, {"grammar": good})
     assert not await prober.proves(form, {"grammar": good + "broken: (\n"})
+
+
+async def test_where_no_wire_was_asked_for_the_one_that_enforces_is_taken(llama: LlamaServer) -> None:
+    def now() -> str:
+        """Tell the time."""
+        return ""
+
+    server = replace(SERVERS["llamacpp"], name="other", wires=("native", "chat"))
+    model = Endpoint("p-auto", server=server, base_url=llama.url)
+    assert model.wire == "native"
+    assert await model.guarantee(TurnGrammar([now], bool), prove=True) == "server"
+    assert model.wire == "chat"
+    asked_for = Endpoint("p-auto", server=server, base_url=llama.url, wire="native")
+    with pytest.raises(GuaranteeError, match="'native'"):
+        await asked_for.guarantee(TurnGrammar([now], bool), prove=True)
 
 
 async def test_a_probe_is_kept_for_the_process() -> None:

@@ -60,7 +60,8 @@ class Endpoint:
         api_key: Its key; ``None`` takes the environment's, as `Server.keys` names it.
         client: An `openai.AsyncOpenAI` to use instead of our own; it is left open. Base URL and key are then its.
         http_client: The HTTP client for our own, for proxies and certificates; it is left open.
-        wire: How turns go over the wire; ``"auto"`` takes the server's best, see `hermes_agent.models.wires`.
+        wire: How turns go over the wire, see `hermes_agent.models.wires`; ``"auto"`` takes the server's best, or the
+            best on which it was seen to enforce a turn.
         dialect: How the model is spoken to; ``None`` guesses from the names and the template that the server tells.
         context_length: Tokens of prompt and turn together; ``None`` asks the server.
         timeouts: How long the server may take.
@@ -106,6 +107,7 @@ class Endpoint:
         self.model_id = model_id
         self.base_url = str(client.base_url).rstrip("/") if client is not None else address(self.server, base_url)
         self.wire: Wire = self.server.wires[0] if wire == "auto" else wire
+        self._open_wires: tuple[Wire, ...] = self.server.wires[1:] if wire == "auto" else ()
         key = api_key or key_of(self.server.keys)
         self._keyless = self.server.needs_key and key is None and client is None
         asked = None if dialect is None else named_dialect(dialect)
@@ -161,18 +163,37 @@ class Endpoint:
         """
         if not prove:
             return self._promise(grammar)
+        preferred = self.wire
+        if await self._enforces(grammar):
+            return "server"
+        refusal = await self._refusal(grammar)
+        for wire in self._open_wires:
+            self.wire = wire
+            if await self._enforces(grammar):
+                self._open_wires = ()
+                return "server"
+        self.wire = preferred
+        raise refusal
+
+    async def _enforces(self, grammar: TurnGrammar) -> bool:
+        """Whether the server was seen to hold to this grammar on this wire."""
         await self.probe()
         while self._promise(grammar) == "server":
             if await self._proven(grammar):
-                return "server"
+                return True
+        return False
+
+    async def _refusal(self, grammar: TurnGrammar) -> GuaranteeError:
         tried = (await self.probe()).forms.get(self.wire, {})
         dropped = (await self._learn()).dropped
         found = ", ".join(
             f"{name}: {'not for this grammar' if (self.wire, name, grammar.key) in dropped else what}"
             for name, what in tried.items()
         )
-        raise GuaranteeError(
-            f"{self.name!r} does not enforce this turn on the wire {self.wire!r} ({found or 'no form was tried'})",
+        others = f", nor on {' or '.join(map(repr, self._open_wires))}" if self._open_wires else ""
+        return GuaranteeError(
+            f"{self.name!r} does not enforce this turn on the wire {self.wire!r} "
+            f"({found or 'no form was tried'}){others}",
             hint=f"{self.server.enforces}; or use constrain='auto', which validates every turn afterwards",
         )
 

@@ -173,8 +173,9 @@ SERVERS: dict[str, Server] = {
             schema_with_tools=False,
             context=_MAX_MODEL_LEN,
             enforces="vLLM from 0.12 on takes structured_outputs (older ones guided_*, which newer ones ignore); "
-            "serve with --structured-outputs-config.backend xgrammar or guidance, and without --reasoning-parser, "
-            "which keeps raw prompts without a thought unconstrained",
+            "serve with --structured-outputs-config.backend xgrammar or guidance. With --reasoning-parser, raw prompts "
+            "without a thought go unconstrained: leave it out, or add "
+            "--structured-outputs-config.enable_in_reasoning true",
         ),
         Server(
             name="sglang",

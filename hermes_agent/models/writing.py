@@ -143,12 +143,9 @@ class Writing:
         )
 
     def _check(self) -> None:
-        if self._continues:
-            return
-        wanted = "a turn's beginning" if self._request.prefix else "Reasoning(max_tokens=…)"
-        if self._request.prefix or (self._thinks and self._request.reasoning.max_tokens is not None):
+        if self._request.prefix and not self._continues:
             raise ModelError(
-                f"{wanted} needs a wire on which the model can write on behind it, and {self._wire!r} on "
+                f"a turn's beginning needs a wire on which the model can write on behind it, and {self._wire!r} on "
                 f"{self._speaker.server.name!r} is not known to be one",
                 hint='use wire="completions" if the server has raw completions, or a server that continues: '
                 "vllm, sglang, llamacpp",
@@ -170,12 +167,13 @@ class Writing:
         request = self._request
         whole = self._speaker.enforced(self._wire, request.grammar)
         rest = None
-        if self._continues and self._thinks and request.grammar is not None and self._wire != "native":
-            rest = self._speaker.enforced(self._wire, request.grammar.after_thought())
         budget = request.reasoning.max_tokens
-        if not self._thinks or not self._continues or (budget is None and not (whole is None and rest is not None)):
+        if self._thinks and request.grammar is not None:
+            rest = self._speaker.enforced(self._wire, request.grammar.after_thought())
+        apart = self._continues and self._wire != "native" and whole is None and rest is not None
+        if not self._thinks or (budget is None and not apart):
             steps = self._one(whole)
-        elif self._in_thought or request.reasoning.mode == "on":
+        elif self._continues and (self._in_thought or request.reasoning.mode == "on"):
             steps = self._two(rest, budget)
         else:
             steps = self._may_think(whole, rest, budget)
@@ -230,9 +228,10 @@ class Writing:
     ) -> AsyncGenerator[str, None]:
         """A turn that begins with a thought if the model likes; then what comes behind it.
 
-        Where no form of the grammar can say that, the first request only shows what the model begins with.
+        Where no form of the grammar can say that, the first request only shows what the model begins with. Where a
+        turn cannot be taken up, what comes behind a thought that had to be ended is asked for anew, without thinking.
         """
-        weak = whole is None and rest is not None
+        weak = self._continues and whole is None and rest is not None
         tags = self._dialect.think_open, self._dialect.think_close
         watch = None if budget is None else ThoughtBudget(budget, tags)
         if not weak:
@@ -280,7 +279,7 @@ class Writing:
             thinking = replace(thinking, mode="off")
         return Posting(
             wire=self._wire,
-            prefix=self._whole,
+            prefix=self._whole if self._continues else "",
             grammar={} if enforced is None else enforced.fields,
             max_tokens=None if left is None else max(left, 1),
             thinking=thinking,
