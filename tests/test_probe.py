@@ -124,9 +124,10 @@ async def test_where_no_wire_was_asked_for_the_one_that_enforces_is_taken(llama:
 
     server = replace(SERVERS["llamacpp"], name="other", wires=("native", "chat"))
     model = Endpoint("p-auto", server=server, base_url=llama.url)
-    assert model.wire == "native"
+    wires: list[str] = [model.wire]
     assert await model.guarantee(TurnGrammar([now], bool), prove=True) == "server"
-    assert model.wire == "chat"
+    wires.append(model.wire)
+    assert wires == ["native", "chat"]
     asked_for = Endpoint("p-auto", server=server, base_url=llama.url, wire="native")
     with pytest.raises(GuaranteeError, match="'native'"):
         await asked_for.guarantee(TurnGrammar([now], bool), prove=True)
