@@ -66,7 +66,7 @@ async def generate_turn(
             await reader.end_thought()
     finish = parts[-1].finish
     turn = await reader.close(finish)
-    held_to = [part.guarantee for part in parts if part.guarantee is not None]
+    held_to: list[Guarantee] = [part.guarantee for part in parts if part.guarantee is not None]
     usage = Usage(sum(part.input_tokens for part in parts), sum(part.output_tokens for part in parts), steps=1)
     return Generation(_judged(turn, request, parts), finish, usage, weakest(held_to) if held_to else None)
 
