@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 from hermes_agent.output import JsonSchema, Output
 from hermes_agent.partial import GROWTH, Partials
 from hermes_agent.partial.text import GrowingJson
+from tests.naming import label
 
 # What pydantic reads has to stand at the module's top, where annotations are looked up.
 
@@ -210,7 +211,7 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize(("spec", "values"), ANSWERS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("spec", "values"), ANSWERS, ids=lambda value: label(value)[:40])
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_what_is_shown_is_the_beginning_of_the_answer(
@@ -460,7 +461,7 @@ LONG: list[tuple[Any, Callable[[int], str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("spec", "make"), LONG, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("spec", "make"), LONG, ids=lambda value: label(value)[:30])
 @pytest.mark.parametrize("size", [1, 7])
 def test_the_work_grows_with_the_length_and_no_faster(spec: Any, make: Callable[[int], str], size: int) -> None:
     """Counted in characters that any JSON reader was given, not in time."""
