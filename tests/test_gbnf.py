@@ -233,6 +233,7 @@ def test_what_schemas_say_is_said(schema: dict[str, Any], valid: list[Any], inva
         ({"type": "number", "multipleOf": 0.3}, "0.3"),
         ({"type": "string", "pattern": "a", "maxLength": 10_000}, "10000"),
         ({"type": "array", "uniqueItems": True}, "uniqueItems"),
+        ({"type": "number", "minimum": 2.859893543599951e88}, "2.859893543599951e+88"),
     ],
     ids=label,
 )

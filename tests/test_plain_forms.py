@@ -91,6 +91,10 @@ def test_the_schema_of_a_turn(settings: dict[str, Any], valid: list[Any], invali
         ({"output": bool, "reasoning": "auto"}, "thought"),
         ({"tools": (now,), "output": JsonSchema({})}, "taken for a call"),
         ({"tools": (now,), "output": JsonSchema({"type": "object"})}, "taken for a call"),
+        (
+            {"tools": (now,), "output": JsonSchema({"type": "object", "propertyNames": {"pattern": "^[a-z]"}})},
+            "for a call",
+        ),
         ({"tools": (now,), "output": JsonSchema({"$id": "x", "type": "integer"})}, "'$id'"),
     ],
     ids=label,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-xgrammar: Any = pytest.importorskip("xgrammar", reason="xgrammar is not installed: it is part of the dev extra")
+xgrammar: Any = pytest.importorskip("xgrammar", reason="xgrammar is not installed: `make test` installs it")
 
 _STOP = 256
 _CLOSERS = frozenset(b'"]}0> e\n')
@@ -38,8 +38,15 @@ def accepts(grammar: Any, text: str) -> bool:
     return bool(all(matcher.accept_token(byte) for byte in text.encode()) and matcher.accept_token(_STOP))
 
 
-def walk(grammar: Any, random: Random, *, steps: int = 600) -> str | None:
-    """A text that the grammar allows; ``None`` if the walk has not ended after so many bytes."""
+def walk(grammar: Any, random: Random, *, steps: int = 600, errors: str = "strict") -> str | None:
+    """A text that the grammar allows; ``None`` if the walk has not ended after so many bytes.
+
+    Args:
+        grammar: As `compiled` gives it.
+        random: Chooses among the bytes allowed.
+        steps: How many bytes may be written.
+        errors: What becomes of bytes that are no UTF-8, as in ``bytes.decode``.
+    """
     matcher = xgrammar.GrammarMatcher(grammar)
     mask = xgrammar.allocate_token_bitmask(1, _STOP + 1)
     written = bytearray()
@@ -49,7 +56,7 @@ def walk(grammar: Any, random: Random, *, steps: int = 600) -> str | None:
         allowed = [code for code in range(_STOP) if words[code >> 5] >> (code & 31) & 1]
         ending = words[_STOP >> 5] >> (_STOP & 31) & 1
         if ending and (not allowed or random.random() < 0.3):
-            return written.decode()
+            return written.decode(errors=errors)
         assert allowed, f"the grammar goes nowhere behind {bytes(written)!r}"
         closing = [byte for byte in allowed if byte in _CLOSERS]
         eager = random.random() < 0.5 + len(written) / steps

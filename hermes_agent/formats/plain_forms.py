@@ -10,9 +10,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hermes_agent.errors import GrammarError
+from hermes_agent.formats.automata import TooLargeError
 from hermes_agent.formats.lark import Parts
-from hermes_agent.formats.shapes.nodes import Literal, Number, Union, is_list, is_object
+from hermes_agent.formats.shapes.nodes import Literal, Nothing, Number, Union, is_list, is_object
 from hermes_agent.formats.wire import dump_json, serialise_call
 from hermes_agent.python_regex import PatternError, spell_for_engine
 
@@ -151,14 +151,19 @@ def _call(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _apart(answer: Mapping[str, Any], calls: Sequence[Mapping[str, Any]], definitions: Mapping[str, Any]) -> bool:
-    """Whether no answer is a call as well."""
-    from hermes_agent.formats.schema import prepare
+    """Whether no answer is a call as well: only if the shapes themselves say so.
 
+    That an engine refuses the two together proves nothing, since it may refuse for other reasons.
+    """
+    from hermes_agent.formats.shapes.algebra import Algebra, TooComplexError
+    from hermes_agent.formats.shapes.from_schema import read
+
+    algebra = Algebra()
     try:
-        prepare({"allOf": [answer, {"anyOf": calls}], "anyOf": [answer, *calls], "$defs": definitions})
-    except GrammarError:
-        return True
-    return False
+        both = read({"allOf": [answer, {"anyOf": calls}], "anyOf": [answer, *calls], "$defs": definitions}, algebra)
+    except (TooComplexError, RecursionError):
+        return False
+    return isinstance(algebra.resolve(both), Nothing)
 
 
 # Regular expressions.
@@ -226,7 +231,10 @@ def _numbers(shape: Number, most: float | None) -> list[str]:
 
     texts: list[str] = []
     for negative in (False, True):
-        found = magnitudes(bounded(shape, most), negative=negative)
+        try:
+            found = magnitudes(bounded(shape, most), negative=negative)
+        except TooLargeError:
+            return [""]
         for factor in shape.multiples if found is not None else ():
             divides = divisible(factor)
             found = None if divides is None or found is None else found & divides

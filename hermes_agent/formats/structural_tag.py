@@ -3,7 +3,8 @@
 Calls and typed answers are grammars of their own inside of it, since xgrammar's reading of a JSON schema lets values
 pass that the schema forbids. Free text and thoughts are its own ``any_text``: as a grammar they would say more, but
 take seconds to compile for a large vocabulary. What ``any_text`` may not hold counts as it is written, so literals are
-given in the spellings that models use, and other letter cases are left to the parser.
+given in the spellings that models use, and other letter cases are left to the parser. It goes by bytes: where a
+vocabulary has tokens for single bytes, text that is no UTF-8 is allowed, which servers write as U+FFFD.
 
 The format is xgrammar's as of 0.2: ``any_text`` with ``excludes``, ``tag``, ``sequence``, ``or``, ``optional``,
 ``repeat``, ``grammar``, ``regex``, ``const_string``, ``json_schema``, ``triggered_tags``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable
 from functools import cached_property, lru_cache
 
@@ -21,6 +22,7 @@ from hermes_agent.formats.shapes.nodes import (
     Ref,
     Shape,
     String,
+    Union,
     union,
 )
 from hermes_agent.formats.shapes.numbers import bounded, divisible, magnitudes
@@ -54,6 +56,7 @@ class ShapeRules:
         self._warnings = warnings
         self._written: dict[Shape, str] = {}
         self._refs: dict[str, str] = {}
+        self._possible: dict[Shape, bool] = {}
 
     def warn(self, warning: str) -> None:
         """Note something that is left to the validation."""
@@ -94,7 +97,9 @@ class ShapeRules:
         if isinstance(shape, Anything):
             return self._anything
         assert not isinstance(shape, (Nothing, Ref)), "there is no value to write"
-        return self._rules.add("value", " | ".join(self.write(option) for option in shape.options))
+        return self._rules.add(
+            "value", " | ".join(self.write(option) for option in shape.options if self.can_be(option))
+        )
 
     @cached_property
     def _anything(self) -> str:
@@ -138,9 +143,13 @@ class ShapeRules:
 
     def _signed(self, shape: Number, factors: list[Automaton]) -> Iterable[str]:
         for negative in (False, True):
-            found = magnitudes(shape, negative=negative)
-            for factor in factors if found is not None else ():
-                found = found & factor if found is not None else None
+            try:
+                found = magnitudes(shape, negative=negative)
+                for factor in factors if found is not None else ():
+                    found = found & factor if found is not None else None
+            except TooLargeError:
+                self.warn(f"numbers from {shape.low!r} to {shape.high!r} are bounded only afterwards: so many digits")
+                found = magnitudes(Number(shape.integer), negative=negative)
             if found is not None and found.moves[0]:
                 yield '"-" ' * negative + self._rules.automaton("number", found)
 
@@ -213,9 +222,9 @@ class ShapeRules:
         least, most = shape.least, shape.most
         if most is None and self._bounds.array is not None:
             most = max(self._bounds.array, least, len(shape.prefix))
-        items = [self.write(item) for item in shape.prefix[:most]]
-        open_end = most is None or most > len(items)
-        if open_end and not isinstance(self._algebra.resolve(shape.rest), Nothing):
+        items = [self.write(item) for item in itertools.takewhile(self.can_be, shape.prefix[:most])]
+        whole_prefix = len(items) == len(shape.prefix)
+        if whole_prefix and (most is None or most > len(items)) and self.can_be(shape.rest):
             rest = self.write(shape.rest)
             start = max(len(items), 1)
             more = self._rules.repeat(f'( ", " {rest} )', max(least - start, 0), None if most is None else most - start)
@@ -244,8 +253,23 @@ class ShapeRules:
         return self._rules
 
     def can_be(self, shape: Shape) -> bool:
-        """Whether a shape has any value."""
-        return not isinstance(self._algebra.resolve(shape), Nothing)
+        """Whether a shape has any value. A reference may turn out to have none only when all is known."""
+        shape = self._algebra.resolve(shape)
+        if shape not in self._possible:
+            self._possible[shape] = True  # met again inside of itself: that it ends somewhere is known
+            self._possible[shape] = self._can_be(shape)
+        return self._possible[shape]
+
+    def _can_be(self, shape: Shape) -> bool:
+        if isinstance(shape, Union):
+            return any(map(self.can_be, shape.options))
+        if isinstance(shape, Array):
+            items = (*shape.prefix, shape.rest) if shape.least > len(shape.prefix) else shape.prefix[: shape.least]
+            return all(map(self.can_be, items))
+        if isinstance(shape, Object):
+            required = frozenset(shape.required)
+            return all(self.can_be(at) for name, at in shape.properties if name in required)
+        return not isinstance(shape, Nothing)
 
 
 class _Properties:
