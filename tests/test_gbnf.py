@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from hermes_agent.errors import GrammarError
-from hermes_agent.formats.grammar import TurnGrammar
+from hermes_agent.formats.grammar import Form, TurnGrammar
 from hermes_agent.formats.parser import parse
 from hermes_agent.formats.schema import Bounds, in_schema_order
 from hermes_agent.formats.wire import dump_json, serialise_calls
@@ -241,3 +241,32 @@ def test_what_is_left_to_the_validation_is_named(schema: dict[str, Any], named: 
     (warning,) = TurnGrammar((), JsonSchema(schema)).left_to_validation("gbnf")
     assert named in warning
     assert "afterwards" in warning
+
+
+UNREAD = {
+    "type": "object",
+    "properties": {"x-1": {"type": "object"}},
+    "patternProperties": {"^x-": {"$ref": "#/$defs/t"}},
+    "$defs": {"t": {"type": "object", "properties": {"t": {"$ref": "#/$defs/t"}}, "additionalProperties": False}},
+}
+"""A schema of which the engine that masks tokens reads only the outermost type."""
+
+
+@pytest.mark.parametrize("form", ["gbnf", "structural_tag"])
+def test_of_what_could_not_be_worked_out_the_outermost_type_is_kept(form: Form) -> None:
+    tool = Tool.from_schema(name="f", parameters=UNREAD)
+    call = TurnGrammar([tool], tool_choice="f")
+    answer = TurnGrammar((), JsonSchema(UNREAD))
+    engines = [compiled(g.gbnf() if form == "gbnf" else g.structural_tag()) for g in (call, answer)]
+    for text, kept in (
+        ('{"x-1": {}}', True),
+        ("{}", True),
+        ("0", False),
+        ('"{}"', False),
+        ("[]", False),
+        ("null", False),
+    ):
+        arguments = f'<tool_call>\n{{"name": "f", "arguments": {text}}}\n</tool_call>'
+        assert [accepts(engines[0], arguments), accepts(engines[1], text)] == [kept, kept], text
+    for grammar in (call, answer):
+        assert any("outermost type" in warning for warning in grammar.left_to_validation(form))

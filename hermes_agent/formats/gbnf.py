@@ -6,8 +6,9 @@ form says, less what is listed in its warnings.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
@@ -22,10 +23,12 @@ from hermes_agent.python_regex import spell_for_engine
 
 if TYPE_CHECKING:
     from hermes_agent.formats.schema import Prepared
+    from hermes_agent.formats.shapes.nodes import Shape
 
 __all__ = ["answer", "compose", "value"]
 
 _PLACEHOLDER: Final = re.compile(r"\{\{([A-Z_]+)\}\}")
+_ARGUMENTS: Final = '"arguments": '
 _EVERYTHING: Final = "(?s:.*)"
 _BLANK: Final = r"[\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 """What ``str.strip`` takes for white space."""
@@ -111,7 +114,7 @@ class _Turn:
         if not turn.calls:
             return []
         options = [
-            f"{quoted(f'{dump_json(name)}, ' + chr(34) + 'arguments' + chr(34) + ': ')} {self._value(arguments)}"
+            f"{quoted(f'{dump_json(name)}, {_ARGUMENTS}')} {self._value(arguments, arguments=True)}"
             for name, arguments in turn.calls
         ]
         self._piece("call", CALLS=" | ".join(options))
@@ -141,8 +144,8 @@ class _Turn:
             until = f"\n{TOOL_CALL_OPEN}"
             self._piece("inline", STATES=self._states("thinking", _up_to(until, self._thought_end, 1)))
 
-    def _value(self, prepared: Prepared) -> str:
-        return _written(prepared, self._rules, self._warnings)
+    def _value(self, prepared: Prepared, *, arguments: bool = False) -> str:
+        return _written(prepared, self._rules, self._warnings, arguments=arguments)
 
     def answer(self) -> tuple[str, tuple[str, ...]]:
         """See the function `answer`."""
@@ -153,10 +156,15 @@ class _Turn:
 
 
 @lru_cache(maxsize=1024)
-def value(prepared: Prepared) -> tuple[str, tuple[str, ...]]:
-    """A grammar for the values of a schema alone, and what it does not say."""
+def value(prepared: Prepared, *, arguments: bool = False) -> tuple[str, tuple[str, ...]]:
+    """A grammar for the values of a schema alone, and what it does not say.
+
+    Args:
+        prepared: The schema.
+        arguments: The values are arguments of a call, and so objects even if nothing else is known of them.
+    """
     rules, warnings = Rules(), dict[str, None]()
-    name = _written(prepared, rules, warnings)
+    name = _written(prepared, rules, warnings, arguments=arguments)
     return _alone(name, rules), tuple(warnings)
 
 
@@ -169,17 +177,30 @@ def _alone(name: str, rules: Rules) -> str:
     return f"root ::= {name}\n\n{_filled('json', {})}\n{rules.text()}"
 
 
-def _written(prepared: Prepared, rules: Rules, warnings: dict[str, None]) -> str:
+def _written(prepared: Prepared, rules: Rules, warnings: dict[str, None], *, arguments: bool) -> str:
     """What stands for a value of a schema, whose rules are added."""
-    from hermes_agent.formats.shapes.nodes import ANYTHING
     from hermes_agent.formats.shapes.to_gbnf import ShapeRules
 
     warnings.update(dict.fromkeys(prepared.unread))
     shape = prepared.shape
     if shape is None:
-        warnings.update(dict.fromkeys(prepared.warnings))
-        shape = ANYTHING
+        warnings["a schema could not be worked out: all but its outermost type is checked only afterwards"] = None
+        shape = _outermost({"object"} if arguments else _types(prepared.text))
     return ShapeRules(rules, prepared.algebra, prepared.bounds, warnings).write(shape)
+
+
+def _types(schema: str) -> Collection[str]:
+    """The JSON types that a schema names; none if it names none."""
+    named: str | list[str] = json.loads(schema).get("type", [])
+    return [named] if isinstance(named, str) else named
+
+
+def _outermost(types: Collection[str]) -> Shape:
+    from hermes_agent.formats.shapes.nodes import ANYTHING, EVERY_TYPE, Number, union
+
+    known = {**EVERY_TYPE, "integer": (Number(integer=True),)}
+    options = [shape for name in types if name in known for shape in known[name]]
+    return union(options) if options else ANYTHING
 
 
 def _filled(name: str, values: Mapping[str, str]) -> str:

@@ -104,7 +104,7 @@ class _Turn:
     def _call_tags(self, before: str = "") -> list[Format]:
         tags: list[Format] = []
         for name, arguments in self._turn.calls:
-            grammar, warnings = gbnf.value(arguments)
+            grammar, warnings = gbnf.value(arguments, arguments=True)
             self.warnings.update(dict.fromkeys(warnings))
             content = {"type": "grammar", "grammar": grammar}
             tags.append({"type": "tag", "begin": before + _begin(name), "content": content, "end": _END})
