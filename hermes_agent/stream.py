@@ -273,15 +273,26 @@ async def watch(run: Run, output: Output[OutputT]) -> AsyncGenerator[RunStream[O
 
     run.emit, run.report = emit, progress.report
     stream: RunStream[OutputT] = RunStream(receive, output)
-    broke: Exception | None = None
+    # What is carried past the task group, which would wrap it. Cancellation is not: the group knows it.
+    broke: Exception | SystemExit | KeyboardInterrupt | None = None
+    ending: SystemExit | KeyboardInterrupt | None = None
     async with anyio.create_task_group() as group:
-        group.start_soon(stream.drive, run, send)
+
+        async def drive() -> None:
+            nonlocal ending
+            try:
+                await stream.drive(run, send)
+            except (SystemExit, KeyboardInterrupt) as error:
+                ending = error
+                group.cancel_scope.cancel()
+
+        group.start_soon(drive)
         try:
             with receive:
                 yield stream
-        except Exception as error:  # noqa: BLE001  # carried past the task group, which would wrap it
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # raised again below
             broke = error
         finally:
             group.cancel_scope.cancel()
-    if broke is not None:
-        raise broke
+    if (error := ending or broke) is not None:
+        raise error

@@ -447,6 +447,33 @@ def test_leaving_stops_the_model_before_the_block_is_over(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("ending", [SystemExit(3), KeyboardInterrupt()], ids=["exit", "interrupt"])
+@pytest.mark.parametrize("where", ["block", "model"])
+def test_the_end_of_the_program_comes_out_as_itself(where: str, ending: BaseException, backend: str) -> None:
+    class Ending(Blocking):
+        async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
+            yield Chunk("Well")
+            raise ending
+
+    async def go() -> list[str]:
+        model = Blocking() if where == "block" else Ending()
+
+        async def read() -> None:
+            async with Agent(model, output=Report).stream("?") as stream:
+                async for _ in stream:
+                    if where == "block":
+                        await model.blocked.wait()
+                        raise ending
+
+        with pytest.raises(type(ending)) as raised:
+            await read()
+        assert raised.value is ending
+        return model.log
+
+    assert anyio.run(go, backend=backend) == (["stopped"] if where == "block" else [])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("view", VIEWS, ids=["events", "text", "partials"])
 def test_leaving_stops_the_tools(view: Views, backend: str) -> None:
     stopped: list[str] = []
