@@ -177,8 +177,25 @@ SCHEMA = JsonSchema(
         },
     }
 )
+ROOTED = JsonSchema(
+    {
+        "type": "object",
+        "properties": {
+            "n": {"type": "integer"},
+            "enum": {"anyOf": [{"$ref": "#"}, {"enum": [{"$ref": "#"}]}]},
+            "of": {"type": "array", "items": {"$ref": "#"}, "minItems": 1},
+        },
+        "required": ["n"],
+    }
+)
 parts: st.SearchStrategy[Any] = st.deferred(
     lambda: st.fixed_dictionaries({"n": ints}, optional={"of": st.lists(parts, max_size=2)})
+)
+rooted: st.SearchStrategy[Any] = st.deferred(
+    lambda: st.fixed_dictionaries(
+        {"n": ints},
+        optional={"of": st.lists(rooted, min_size=1, max_size=2), "enum": rooted | st.just({"$ref": "#"})},
+    )
 )
 things = st.fixed_dictionaries(
     {"name": st.text(st.characters(codec="utf-8"), min_size=2, max_size=9)},
@@ -207,6 +224,7 @@ ANSWERS = [
     (Literal["a", "ab"], st.sampled_from(["a", "ab"])),
     (int, ints),
     (SCHEMA, things),
+    (ROOTED, rooted),
     (JsonSchema({}), plain),
 ]
 
@@ -303,6 +321,19 @@ WRONG: list[tuple[Any, str, list[Any]]] = [
     (SCHEMA, '{"name": "ab", "other": "x"}', [{}, {"name": "ab"}]),
     (SCHEMA, '{"name": "ab", "parts": [3, "x"]}', [{}, {"name": "ab"}, {"name": "ab", "parts": []}]),
     (SCHEMA, '{"name": ["ab"', [{}]),
+    (
+        ROOTED,
+        '{"n": 1, "of": [{"n": 2}, {}], "m": "x"}',
+        [
+            {},
+            {"n": 1},
+            {"n": 1, "of": []},
+            {"n": 1, "of": [{}]},
+            {"n": 1, "of": [{"n": 2}]},
+            {"n": 1, "of": [{"n": 2}, {}]},
+        ],
+    ),
+    (JsonSchema({"$defs": {"a": {"$ref": "#"}}, "$ref": "#/$defs/a"}), '{"a": 1}', []),
     (Item, 'Here it is: {"name": "x"}', []),
     (Item, "[1, 2]", []),
     (Item, '"text"', []),

@@ -17,6 +17,8 @@ _OBJECT = {"properties", "additionalProperties", "maxProperties"}
 _ARRAY = {"items", "maxItems", "uniqueItems"}
 _CHOICE = {"anyOf", "oneOf"}
 _ELSEWHERE = {"$id", "id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor"}
+_NAMED = {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"}
+_DATA = {"enum", "const", "default", "examples"}
 _BRACKET = {"{": "object", "[": "array"}
 
 
@@ -42,7 +44,10 @@ class SchemaGrowth:
         """
         if not self._local:
             raise Hidden
-        return self._value(self._root, text, 0)
+        try:
+            return self._value(self._root, text, 0)
+        except RecursionError:  # references that lead back to themselves
+            raise Hidden from None
 
     def _value(self, schema: object, text: GrowingJson, depth: int) -> Any:
         if schema is True or schema == {}:
@@ -117,7 +122,10 @@ class SchemaGrowth:
         if known is None:
             shared = {name: self._root[name] for name in ("$schema", "$defs", "definitions") if name in self._root}
             now = {name: value for name, value in schema.items() if name not in _LATER and name not in _NOTES}
-            known = self._compiled[id(schema)] = (schema, compile_schema({**now, **shared}))
+            here: dict[str, Any] = {**now, **shared}
+            if any(name == "$ref" and value == "#" for name, value in _walk(self._root)):
+                here = _with_root(here, self._root)
+            known = self._compiled[id(schema)] = (schema, compile_schema(here))
         return known[1]
 
 
@@ -144,17 +152,45 @@ def any_value(text: GrowingJson, depth: int) -> Any:
     return value
 
 
+def _with_root(schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
+    """``schema`` as a document of its own, in which ``#`` still means ``root``."""
+    name = "root"
+    while name in schema.get("$defs", {}):
+        name += "_"
+    here, whole = (cast("dict[str, Any]", _redirected(one, f"#/$defs/{name}")) for one in (schema, root))
+    return {**here, "$defs": {**here.get("$defs", {}), name: whole}}
+
+
+def _redirected(schema: object, root: str, *, names: bool = False) -> object:
+    """The schema with ``root`` for each reference to ``#``; with ``names``, a mapping from names to schemas."""
+    if isinstance(schema, list):
+        return [_redirected(item, root) for item in cast("list[object]", schema)]
+    if not isinstance(schema, Mapping):
+        return schema
+    found: dict[str, object] = {}
+    for name, value in cast("Mapping[str, object]", schema).items():
+        if names or name not in _DATA:
+            found[name] = _redirected(value, root, names=not names and name in _NAMED)
+        else:
+            found[name] = value
+    if not names and found.get("$ref") == "#":
+        found["$ref"] = root
+    return found
+
+
 def _resolve(root: Mapping[str, Any], reference: str) -> object:
     target: Any = root
+    if reference == "#":
+        return target
     for part in reference.removeprefix("#/").split("/"):
         target = target[part.replace("~1", "/").replace("~0", "~")]
     return target
 
 
 def _leads_away(name: str, value: object) -> bool:
-    """Whether a reference leads to somewhere but the named definitions, or could be led somewhere else."""
+    """Whether a reference leads to somewhere but the root and the named definitions, or could be led somewhere else."""
     if name == "$ref" and isinstance(value, str):
-        return not value.startswith(("#/$defs/", "#/definitions/")) or "%" in value
+        return value != "#" and (not value.startswith(("#/$defs/", "#/definitions/")) or "%" in value)
     return name in _ELSEWHERE and isinstance(value, str)
 
 
