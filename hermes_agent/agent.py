@@ -165,6 +165,7 @@ class Agent(Generic[DepsT, OutputT]):
             raise ConfigurationError(f"tools={tools!r} is not a list", hint="pass tools=[...], even for one")
         given = tuple(Tool.of(tool) for tool in tools)
         answer, thinking = Output.of(output), Reasoning.of(reasoning)
+        _check_room(thinking, limits)
 
         def turn(choice: str) -> TurnGrammar:
             inline = thinking.mode != "off" and thinking.calls == "inline"
@@ -251,6 +252,20 @@ class Agent(Generic[DepsT, OutputT]):
         """
         run = Run(self._plan, self.model, prompt, history=history, deps=deps, emit=None)  # may refuse to run
         return watch(run, self._plan.output)
+
+
+def _check_room(thinking: Reasoning, limits: Limits) -> None:
+    """A thought may not take all that a turn may have.
+
+    Raises:
+        ConfigurationError: No answer would fit behind it.
+    """
+    if thinking.max_tokens is not None and limits.turn_tokens is not None and thinking.max_tokens >= limits.turn_tokens:
+        raise ConfigurationError(
+            f"Reasoning(max_tokens={thinking.max_tokens!r}) leaves no room for an answer in "
+            f"Limits(turn_tokens={limits.turn_tokens!r})",
+            hint="raise turn_tokens above max_tokens, or lower max_tokens",
+        )
 
 
 def _worked(example: Example, tools: Sequence[Tool], output: Output[Any]) -> Sequence[Message]:

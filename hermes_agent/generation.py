@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from hermes_agent.errors import HermesError
 from hermes_agent.events import Event, InlineCall
 from hermes_agent.formats.dialects import Dialect
+from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.formats.parser import TurnParser
 from hermes_agent.formats.prompt import inline_results
 from hermes_agent.limits import Usage
@@ -38,7 +40,12 @@ class Generation:
 
 
 async def generate_turn(
-    model: Model, request: Request, *, emit: Emit | None, answer_inline: AnswerInline
+    model: Model,
+    request: Request,
+    *,
+    emit: Emit | None,
+    answer_inline: AnswerInline,
+    grammar: Callable[[], TurnGrammar | None],
 ) -> Generation:
     """Have one turn written and read.
 
@@ -47,13 +54,31 @@ async def generate_turn(
         request: What is to be written, and what may be.
         emit: Awaited with every event; ``None`` if nobody listens.
         answer_inline: Runs the calls of a thought that wants results inline.
+        grammar: What turns may be by now: a call inside the thought may have honoured a forced tool choice.
+
+    Raises:
+        HermesError: The model failed, or a call could not be answered; what there is of the turn is in ``raw``.
     """
     reader = _Reader(model, request, emit)
+    try:
+        return await _generate(model, request, reader, answer_inline, grammar)
+    except HermesError as error:
+        error.raw = error.raw or reader.raw
+        raise
+
+
+async def _generate(
+    model: Model,
+    request: Request,
+    reader: _Reader,
+    answer_inline: AnswerInline,
+    grammar: Callable[[], TurnGrammar | None],
+) -> Generation:
     parts: list[_Part] = []
     while True:
         part = _Part()
         parts.append(part)
-        async with aclosing(model.generate(_rest(request, reader, parts))) as chunks:
+        async with aclosing(model.generate(_rest(request, reader, parts, grammar))) as chunks:
             async for chunk in chunks:
                 part.note(chunk, await reader.read(chunk.text, chunk.dialect))
                 if part.inline and chunk.finish_reason is None:
@@ -148,11 +173,13 @@ class _Reader:
         return events
 
 
-def _rest(request: Request, reader: _Reader, parts: Sequence[_Part]) -> Request:
+def _rest(
+    request: Request, reader: _Reader, parts: Sequence[_Part], current: Callable[[], TurnGrammar | None]
+) -> Request:
     """The request for what is still to be written behind the results that have just been put into the thought."""
     if not reader.raw:
         return request
-    reasoning, limit, grammar = request.reasoning, request.max_tokens, request.grammar
+    reasoning, limit, grammar = request.reasoning, request.max_tokens, current()
     left = _thought_left(request, parts)
     if left:
         reasoning = replace(reasoning, max_tokens=left)

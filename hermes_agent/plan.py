@@ -48,6 +48,10 @@ class Plan:
     constrain: Constrain
     on_tool_error: OnToolError
 
+    def turn_grammar(self, *, forced: bool) -> TurnGrammar | None:
+        """What the next turn may be; ``None`` if nothing is to be enforced."""
+        return None if self.constrain == "off" else self.grammar if forced else self.later_grammar
+
     def request(self, messages: Sequence[Message], *, left: int | None, forced: bool) -> Request:
         """One turn to be written.
 
@@ -56,14 +60,15 @@ class Plan:
             left: Tokens that the run may still write; ``None`` is without bound.
             forced: A forced tool choice is still to be honoured.
         """
-        grammar = self.grammar if forced else self.later_grammar
         bounds = [tokens for tokens in (left, self.limits.turn_tokens) if tokens is not None]
         return Request(
             messages=messages,
             tools=tuple(self.tools.values()),
             output=self.output,
             reasoning=self.reasoning,
-            grammar=None if self.constrain == "off" else grammar,
+            grammar=self.turn_grammar(forced=forced),
             sampling=self.sampling,
             max_tokens=min(bounds, default=None),
+            tool_choice=(self.grammar if forced else self.later_grammar).tool_choice,
+            parallel=self.grammar.parallel,
         )

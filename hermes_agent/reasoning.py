@@ -28,7 +28,7 @@ class Reasoning:
             user message, or ``"all"``. ``None`` takes the dialect's own policy. ``"last"`` rewrites old
             turns when a new question arrives, so a server's prefix cache misses once per question.
         calls: What becomes of calls inside the thinking block. ``"ignore"``: they are intentions, kept in
-            ``Turn.reasoning_calls``. ``"use"``: they are run if the turn has no others and no answer. ``"inline"``:
+            ``Turn.reasoning_calls``. ``"use"``: they are run if the turn has no others. ``"inline"``:
             each is run as soon as it is written, its result put behind it, and the thought goes on in the same
             turn, as in the interleaved form that Hermes 4 was trained on
             (``tool_use_interleaved_thinking`` in Nous Research's Atropos environments).
@@ -55,7 +55,8 @@ class Reasoning:
                 f"unknown policy calls={self.calls!r} for calls inside the thinking",
                 hint=f"use one of {', '.join(map(repr, get_args(ReasoningCalls)))}",
             )
-        if self.max_tokens is not None and (isinstance(self.max_tokens, bool) or self.max_tokens < 1):
+        tokens: object = self.max_tokens
+        if tokens is not None and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1):
             raise ConfigurationError(
                 f"Reasoning(max_tokens={self.max_tokens!r}) leaves no thought",
                 hint='use a number from 1 on, None, or mode="off"',

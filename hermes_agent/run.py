@@ -27,6 +27,7 @@ from hermes_agent.errors import (
     ToolFailedError,
 )
 from hermes_agent.events import Event, Final, StepFinished, StepStarted, ToolFinished, ToolStarted
+from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.generation import Emit, generate_turn
 from hermes_agent.limits import Usage
 from hermes_agent.messages import (
@@ -104,7 +105,7 @@ class Run:
         self._attempts: list[str] = []
         self._corrections = 0
         self._answered_calls = False
-        self._inline_calls = 0
+        self._inline_calls = self._step = 0
         self._guarantee: Guarantee = "checked"
 
     async def go(self) -> RunResult[Any]:
@@ -138,7 +139,7 @@ class Run:
                 return done
 
     async def _write_turn(self) -> tuple[Turn, FinishReason]:
-        step = self._usage.steps + 1
+        self._step = step = self._usage.steps + 1
         limits = self.plan.limits
         if limits.steps is not None and step > limits.steps:
             raise self._error(
@@ -146,13 +147,30 @@ class Run:
             )
         await self._tell(StepStarted(step))
         self._inline_calls = 0
-        made = await generate_turn(self.model, self._request(), emit=self.emit, answer_inline=self._answer_inline)
+        request = self._request()
+        try:
+            made = await generate_turn(
+                self.model, request, emit=self.emit, answer_inline=self._answer_inline, grammar=self._grammar
+            )
+        except HermesError as error:
+            self._keep_unfinished(error.raw)
+            raise
         self._turns.append(made.turn)
         self._usage += made.usage
         if made.guarantee is not None:
             self._weaken(made.guarantee)
         await self._tell(StepFinished(step, made.turn, made.usage))
         return made.turn, made.finish
+
+    def _keep_unfinished(self, raw: str) -> None:
+        """Put a turn into the conversation that broke off behind calls that were run inside its thought."""
+        if self._inline_calls:
+            thought, _, text = raw.partition(self.model.dialect.think_close)
+            thought = thought.partition(self.model.dialect.think_open)[2]
+            self._append(AssistantMessage(text.strip(), thought.strip("\n"), raw=raw))
+
+    def _grammar(self) -> TurnGrammar | None:
+        return self.plan.turn_grammar(forced=not self._answered_calls)
 
     def _request(self) -> Request:
         left = self.plan.limits.output_tokens
@@ -177,7 +195,11 @@ class Run:
         self._check_calls(calls)
         # What follows a call that could not be read may be the inside of its strings: other people's text.
         sound = _calls_before_faults(turn)
-        outcomes = [*await self._run_calls(calls[:sound]), *map(refuse_behind_fault, calls[sound:])]
+        outcomes = await self._run_calls(calls[:sound])
+        for outcome in map(refuse_behind_fault, calls[sound:]):
+            outcomes.append(outcome)
+            if self.emit is not None:
+                await self._tell_call(outcome)
         self._usage += Usage(tool_calls=sum(outcome.ran for outcome in outcomes))
         answers = iter(outcomes)
         for part in turn.parts:
@@ -218,6 +240,15 @@ class Run:
         self._usage += Usage(tool_calls=sum(outcome.ran for outcome in outcomes))
         self._answered_calls = self._answered_calls or any(not outcome.invalid for outcome in outcomes)
         self._raise_failures(outcomes)
+        wrong = len(calls) < len(found) or any(outcome.invalid for outcome in outcomes)
+        self._corrections = self._corrections + 1 if wrong else 0
+        if self._corrections > self.plan.limits.corrections:
+            raise self._error(
+                InvalidTurnError,
+                "the model kept making calls that cannot be run inside its thinking "
+                f"(corrections={self.plan.limits.corrections!r} were used up)",
+                "look at .raw; a larger model or worked examples= help, or Reasoning(calls='ignore')",
+            )
         answers = iter(outcomes)
         return [next(answers).message if isinstance(item, ToolCall) else fault_feedback(item) for item in found]
 
@@ -236,7 +267,7 @@ class Run:
         return RunContext(
             deps=self.deps,
             usage=self._usage,
-            step=self._usage.steps,
+            step=self._step,
             messages=self.messages,
             call_id=call.id,
             _report=None if self.report is None else partial(self.report, call),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -9,12 +10,20 @@ from typing import Any
 
 import pytest
 
-from hermes_agent import Agent, Limits, Reasoning
-from hermes_agent.errors import ConfigurationError, LimitExceededError
+from hermes_agent import Agent, Limits, Reasoning, RunContext
+from hermes_agent.errors import (
+    ConfigurationError,
+    HermesError,
+    InvalidTurnError,
+    LimitExceededError,
+    ModelError,
+)
 from hermes_agent.events import InlineCall, ReasoningDelta, ToolFinished, ToolStarted
 from hermes_agent.formats import TurnParser, parse
+from hermes_agent.messages import AssistantMessage, ToolCall
 from hermes_agent.models.base import Chunk, Request
 from hermes_agent.testing import ScriptedModel
+from hermes_agent.turn import Fault
 
 pytestmark = pytest.mark.anyio
 
@@ -156,6 +165,104 @@ async def test_a_call_in_a_string_of_a_call_does_not_end_it() -> None:
     model = ScriptedModel([OPENED + inner, "</think>\nDone."], chunk_size=3)
     result = await Agent(model, tools=[echo], reasoning=INLINE).run("Go")
     assert result.turns[0].reasoning_calls[0].arguments == {"text": "</tool_call>"}
+
+
+TRICKY = ["</think>", "<|im_end|>", "<tool_call>", "</tool_call>", "<tool_response>", "x</think>\n<tool_call>\n{"]
+
+
+@pytest.mark.parametrize("text", TRICKY)
+@pytest.mark.parametrize("size", [None, 1, 5])
+def test_tags_in_a_string_of_a_call_inside_a_thought_are_characters(text: str, size: int | None) -> None:
+    made = OPENED + call("echo", json.dumps({"text": text}))
+    told, raw = inline_calls(made + " and more", size)
+    assert [item.arguments for item in told if isinstance(item, ToolCall)] == [{"text": text}]
+    assert raw == made
+
+
+@pytest.mark.parametrize("size", [None, 1, 5])
+@pytest.mark.parametrize("behind", ["\n</think>\nDone.", "<tool_response>\n7", "<|im_end|>", "\n<tool_call>\n{"])
+def test_a_call_inside_a_thought_that_is_not_closed_is_one_all_the_same(behind: str, size: int | None) -> None:
+    made = OPENED + '<tool_call>\n{"name": "add", "arguments": {"a": 2, "b": 3}}'
+    told, raw = inline_calls(made + behind, size)
+    (item,) = told
+    assert isinstance(item, ToolCall)
+    assert item.repairs
+    assert raw.startswith(made)
+    assert raw.rstrip() == made
+
+
+def test_a_tag_that_is_only_spoken_of_is_no_call() -> None:
+    text = "<think>\nI could write <tool_call> here.\n</think>\nNo."
+    for size in (None, 1, 5):
+        assert inline_calls(text, size) == ([], text)
+
+
+def test_hostile_text_inside_a_thought_is_read_once() -> None:
+    """Counted by its outcome: a megabyte that is read again at every tag would not come to an end."""
+    text = OPENED + '<tool_call>\n{"name": "add", "arguments": {"x": "' + "</tool_call>" * 90_000
+    assert inline_calls(text, 4096) == ([], text)
+
+
+def inline_calls(text: str, size: int | None) -> tuple[list[ToolCall | Fault], str]:
+    """The first calls that a thought wants answered, and what was read up to there."""
+    parser = TurnParser(tools=["add", "echo"], reasoning_calls="inline")
+    for at in range(0, len(text), size or len(text)):
+        if told := [e.call for e in parser.feed(text[at : at + (size or len(text))]) if isinstance(e, InlineCall)]:
+            return told, parser.raw
+    return [], parser.raw
+
+
+async def test_wrong_calls_inside_a_thought_are_corrected_a_bounded_number_of_times() -> None:
+    model = ScriptedModel([OPENED + call("nope"), *[call("nope")] * 20])
+    agent = Agent(model, tools=[add], reasoning=INLINE, limits=Limits(corrections=2))
+    with pytest.raises(InvalidTurnError, match="corrections=2") as caught:
+        await agent.run("2 + 3?")
+    assert len(model.requests) == 3
+    assert caught.value.raw.count("<tool_call>") == 3
+
+
+@pytest.mark.parametrize(("turns", "kind"), [([], ModelError), ([call()], LimitExceededError)])
+async def test_a_turn_that_breaks_off_behind_a_call_inside_its_thought_is_kept(
+    turns: list[str], kind: type[HermesError]
+) -> None:
+    model = ScriptedModel([OPENED + call(), *turns])
+    agent = Agent(model, tools=[add], reasoning=INLINE, limits=Limits(tool_calls=1))
+    with pytest.raises(kind) as caught:
+        await agent.run("2 + 3?")
+    assert caught.value.raw.startswith(OPENED + call() + ANSWERED)
+    last = caught.value.messages[-1]
+    assert isinstance(last, AssistantMessage)
+    assert last.reasoning is not None
+    assert "5" in last.reasoning
+
+
+async def test_a_forced_choice_is_honoured_by_a_call_inside_the_thought() -> None:
+    model = ScriptedModel([OPENED + call(), "5.\n</think>\n5"])
+    agent = Agent(model, tools=[add], output=int, reasoning=INLINE, tool_choice="required")
+    assert (await agent.run("2 + 3?")).output == 5
+    first, second = (request.grammar for request in model.requests)
+    assert first is not None
+    assert second is not None
+    assert first.must_call
+    assert not second.must_call
+
+
+async def test_a_tool_called_inside_a_thought_knows_its_step() -> None:
+    steps: list[int] = []
+
+    def look(ctx: RunContext[None]) -> str:
+        """Look."""
+        steps.append(ctx.step)
+        return ""
+
+    model = ScriptedModel([OPENED + call("look", "{}"), "</think>\n" + call("look", "{}"), "<think>\n</think>\nSo."])
+    await Agent(model, tools=[look], reasoning=INLINE).run("Go")
+    assert steps == [1, 1]
+
+
+async def test_a_thought_that_leaves_no_room_for_an_answer_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"max_tokens=4096.*turn_tokens=4096"):
+        Agent(ScriptedModel([]), reasoning=Reasoning("on", max_tokens=4096))
 
 
 async def test_calls_in_a_thought_may_be_used_if_there_is_no_other() -> None:

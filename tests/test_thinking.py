@@ -66,6 +66,12 @@ def test_what_closes_the_block_begins_a_line() -> None:
         assert budget.closing == closing
 
 
+def test_a_tag_is_closed_in_its_own_letters_and_found_in_any() -> None:
+    budget = ThoughtBudget(2, ("<THOUGHT>", "</THOUGHT>"))
+    assert ended_after(budget, ["<Thought>", "a", "b"]) == 3
+    assert budget.closing == "\n</THOUGHT>"
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_budget_ends_the_thought_and_the_turn_goes_on(any_model: LocalModel, seed: int) -> None:

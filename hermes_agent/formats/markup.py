@@ -52,6 +52,8 @@ class Markup:
         thinks: Closing tag by opening tag of thinking blocks, both folded.
         thoughts: Finds the next thing in a thinking block, by its closing tag.
         ends: What ends a block of calls.
+        inline_ends: What ends one inside a thinking block, by the block's closing tag.
+        stops: What ends the turn.
         near: Finds the end of a call in some other format, by how it began.
     """
 
@@ -60,6 +62,7 @@ class Markup:
     thinks: Mapping[str, str]
     thoughts: Mapping[str, re.Pattern[str]]
     ends: BlockEnds
+    inline_ends: Mapping[str, BlockEnds]
     stops: tuple[str, ...]
     near: Mapping[str, re.Pattern[str]]
     _firsts: re.Pattern[str]
@@ -103,6 +106,7 @@ def markup(stops: tuple[str, ...], think: tuple[str, str], objects: bool) -> Mar
             for closing in thinks.values()
         },
         ends=ends,
+        inline_ends={closing: BlockEnds.of((closing, *stops)) for closing in thinks.values()},
         stops=stops,
         near={
             opening: re.compile(rf"{any_of([closing])}[sS]?\s{{0,4}}[>\]]|(?={ends.pattern.pattern})")

@@ -169,7 +169,9 @@ class TurnParser:
             raise RuntimeError("the turn is finished; a new turn needs a new parser")
         if chunk:
             self._reader.read(chunk)
-            self._raw.append(chunk[: len(chunk) - self._reader.dropped])
+            self._raw.append(chunk)
+            if dropped := self._reader.dropped:
+                self._raw = [self.raw[:-dropped]]
         return self._reader.builder.take_events()
 
     @property

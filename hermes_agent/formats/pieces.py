@@ -68,9 +68,11 @@ class Thought:
         held_at: Where the first call begins that stands at the beginning of a line: from there on the text is
             held back, as it is no thinking if the block is never closed.
         answer_at: Where the last closing tag of a call ended.
+        tries: How often what is held may still be read to see whether it can be let go; each try reads all of it.
+        tried_at: The `answer_at` of the last try; one each, so that pieces of any size do the same.
     """
 
-    __slots__ = ("_calls", "answer_at", "calls_at", "closing", "end", "held_at")
+    __slots__ = ("_calls", "answer_at", "calls_at", "closing", "end", "held_at", "tried_at", "tries")
 
     def __init__(self, closing: str) -> None:
         self.closing = closing
@@ -78,6 +80,8 @@ class Thought:
         self.calls_at: int | None = None
         self.held_at: int | None = None
         self.answer_at = -1
+        self.tries = 8
+        self.tried_at = -1
         self._calls: list[str] = []
 
     def add(self, text: str, builder: TurnBuilder) -> None:
@@ -88,11 +92,6 @@ class Thought:
             builder.think(text)
         elif text:
             builder.note_line(text)
-
-    def begin_call(self, at: int | None) -> None:
-        """The text of a call is wanted from here on; ``None``: there is none."""
-        self.calls_at = at
-        self._calls = []
 
     @property
     def calls(self) -> str:

@@ -49,6 +49,7 @@ class TurnReader(Pieces):
         self._objects_from = 0
         self._fast = _FAST_FAILURES
         self._thought: Thought | None = None
+        self._talk = False
         self._intentions: list[tuple[CallPart, str]] = []
 
     def read(self, chunk: str) -> None:
@@ -323,14 +324,14 @@ class TurnReader(Pieces):
                 self._close_thought(thought)
                 return True
             if self._intended == "inline" and literal not in self._markup.stops:
-                if literal == TOOL_CALL_CLOSE and self._inline(thought, match.end()):
-                    return False
                 if literal == TOOL_CALL_OPEN:
-                    self._ponder(thought, start)
-                    thought.begin_call(self._base + start)
+                    self._begin_inline(thought, match.end())
+                    return True
             elif literal == TOOL_CALL_OPEN:
                 self._intend(thought, start)
             elif literal == TOOL_CALL_CLOSE:
+                if thought.held_at is not None:
+                    self._ponder(thought, start)
                 thought.answer_at = self._base + match.end()
             elif literal != "<tool_response" or self._answers_itself(thought, start):
                 self._ponder(thought, start)
@@ -347,12 +348,27 @@ class TurnReader(Pieces):
 
     def _ponder(self, thought: Thought, to: int) -> None:
         """What stands up to ``_buf[to]`` is in the thinking block."""
+        behind = self._buf[max(self._pos, thought.answer_at - self._base) : to]
         thought.add(self._buf[self._pos : to], self.builder)
+        if thought.held_at is not None and thought.answer_at > thought.held_at and behind and not behind.isspace():
+            self._release(thought, len(behind))
         thought.end = self._base + to
         self._pos = to
 
+    def _release(self, thought: Thought, behind: int) -> None:
+        """Text follows a call in the thinking: so the call did not end it, and nothing need be held back."""
+        if not thought.tries or thought.tried_at == thought.answer_at:
+            return
+        thought.tries, thought.tried_at = thought.tries - 1, thought.answer_at
+        held = thought.held
+        if all(isinstance(part, CallPart) for part in self._inner(held[: len(held) - behind])):
+            self.builder.think(held)
+            thought.held_at = None
+
     def _intend(self, thought: Thought, start: int) -> None:
         """A call begins inside of the thinking."""
+        if thought.held_at is not None:
+            self._ponder(thought, start)
         held = thought.held_at is None and self._line_initial(start)
         if thought.calls_at is None or held:
             self._ponder(thought, start)
@@ -361,17 +377,34 @@ class TurnReader(Pieces):
             if held:
                 thought.held_at = self._base + start
 
-    def _inline(self, thought: Thought, end: int) -> bool:
-        """Whether a call inside the thinking is whole at ``_buf[end]``: then nothing behind it is read."""
+    def _begin_inline(self, thought: Thought, end: int) -> None:
+        """A call that wants its result in the thinking begins; its tag ends at ``_buf[end]``."""
+        self._talk = not self._line_initial(end - len(TOOL_CALL_OPEN))
+        self._keep(end - len(TOOL_CALL_OPEN))
         self._ponder(thought, end)
-        found = [part for part in self._inner(thought.calls) if not isinstance(part, TextPart)]
-        if not found or any(isinstance(part, Fault) and part.kind == "truncated" for part in found):
-            return False  # no call was open, or the tag stands in a string of its arguments
-        self.builder.inline(found)
-        thought.begin_call(None)
-        self.dropped = len(self._buf) - end
-        self._buf = self._buf[:end]
-        return True
+        self._body = CallBody(self._markup.inline_ends[thought.closing])
+        self._state = self._inline
+
+    def _inline(self) -> bool:
+        """A call inside the thinking. Its end follows from its JSON, as outside; nothing behind it is read."""
+        body, thought = self._body, self._thought
+        if thought is None:
+            return False
+        to = body.feed(self._buf, self._pos, self._base, self._final)
+        self._ponder(thought, body.end_at - self._base if body.end in ("open", "cut") else to)
+        if self._talk and body.error and not body.values and body.value_at is None:
+            self._whole()  # the tag stands in the middle of a line, and no call follows: it is only spoken of
+            self._state = self._think
+            return not self._final
+        if not body.end:
+            return False
+        block = Block(self._whole(), self._at, self._at + len(TOOL_CALL_OPEN), body, self._reason == "length")
+        self._state = self._think
+        if body.end != "eof":
+            self.builder.inline(read_block(block, replace(self._using, names=None)))
+            self.dropped = len(self._buf) - self._pos
+            self._buf = self._buf[: self._pos]
+        return False
 
     def _close_thought(self, thought: Thought, *, cut: bool = False) -> None:
         self.builder.think(thought.held)

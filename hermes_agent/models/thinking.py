@@ -33,6 +33,7 @@ class ThoughtBudget:
         self._tokens = tokens
         self._margin = min(tokens // 8, 32)
         self._open, self._close = fold(tags[0]), fold(tags[1])
+        self._closing = tags[1]
         self._inside: bool | None = True if opened else None
         self._tail = ""
 
@@ -60,7 +61,7 @@ class ThoughtBudget:
     @property
     def closing(self) -> str:
         """What ends the block here."""
-        return self._close if self._tail.endswith("\n") else "\n" + self._close
+        return self._closing if self._tail.endswith("\n") else "\n" + self._closing
 
     def end(self) -> None:
         """The block was ended."""
@@ -68,7 +69,9 @@ class ThoughtBudget:
 
 
 def thought_budget(request: Request, tags: tuple[str, str], limit: int) -> ThoughtBudget | None:
-    """How long a turn may think; without the caller's word half of what it may write, so that it can answer.
+    """How long a turn may think: as the caller says, but no longer than leaves an eighth of the turn for the answer.
+
+    Without the caller's word it is half of what may be written.
 
     Args:
         request: The turn.
@@ -78,5 +81,6 @@ def thought_budget(request: Request, tags: tuple[str, str], limit: int) -> Thoug
     opened = request.prefix.rfind(tags[0]) > request.prefix.rfind(tags[1])
     if request.reasoning.mode == "off" or (request.prefix and not opened):
         return None
-    tokens = max(limit // 2, 1) if request.reasoning.max_tokens is None else request.reasoning.max_tokens
+    asked = request.reasoning.max_tokens
+    tokens = max(limit // 2, 1) if asked is None else min(asked, max(limit - limit // 8 - 1, 1))
     return ThoughtBudget(tokens, tags, opened=opened)
