@@ -13,7 +13,18 @@ from typing import Annotated, Any, Literal, NotRequired, assert_type
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, RootModel, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    RootModel,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict
 
@@ -372,8 +383,69 @@ def test_validators_of_what_is_whole_have_run() -> None:
     assert {part.high for part in seen} == {None, 20}
     assert [part.names for part in seen if part.names] == [["A", "B"]] * sum(bool(part.names) for part in seen)
     assert {part.high for part in watched(Checked, '{"low": 3, "high": 2, "names": ["a"], "rest": "x"}')} == {None}
-    # A validator that breaks for want of another field shows nothing, and raises nothing.
-    assert [part.high for part in watched(Checked, '{"high": 2, "low": 1, "rest": "x"}')][:1] == [None]
+    # A validator that breaks for want of another field hides its own, until the other is there.
+    seen = watched(Checked, '{"high": 2, "rest": "ab", "low": 1, "names": ["a"]}')
+    assert {(part.low, part.high, part.rest) for part in seen} == {(None, None, ""), (None, None, "ab"), (1, 20, "ab")}
+    assert seen[-1].model_fields_set == {"low", "high", "rest"}
+    assert all("high" not in part.model_fields_set for part in seen if part.high is None)
+
+
+def below(value: int, info: ValidationInfo) -> int:
+    if info.data["a"] is None or value <= info.data["a"]:
+        raise ValueError("b is not above a")
+    return value
+
+
+class Above(TypedDict):
+    a: int
+    b: Annotated[int, AfterValidator(below)]
+    c: str
+
+
+@pydantic_dataclass
+class AboveData:
+    a: int
+    b: Annotated[int, AfterValidator(below)]
+    c: str
+
+
+class AboveModel(BaseModel):
+    a: int
+    b: Annotated[int, AfterValidator(below)]
+    c: str
+
+
+class AboveDefault(BaseModel):
+    a: int = 9
+    b: Annotated[int, AfterValidator(below)] = 8
+    c: str
+
+
+@pytest.mark.parametrize("spec", [Above, AboveData, AboveModel, AboveDefault])
+def test_a_validator_that_fails_over_what_is_not_there_yet_hides_its_field(spec: Any) -> None:
+    def field(part: Any, name: str) -> Any:
+        return part.get(name) if isinstance(part, dict) else getattr(part, name)
+
+    seen = watched(spec, '{"b": 5, "c": "x", "a": 3, "d": 1}')
+    unwritten = 8 if spec is AboveDefault else None
+    assert {field(part, "b") for part in seen if not field(part, "c")} <= {unwritten}
+    assert (field(seen[-1], "a"), field(seen[-1], "b"), field(seen[-1], "c")) == (3, 5, "x")
+    # What is there and is not valid ends it, as before.
+    assert field(watched(spec, '{"a": 5, "b": 3, "c": "x"}')[-1], "c") is None
+    assert field(watched(spec, '{"b": "five", "a": 3, "c": "x"}')[-1], "c") is None
+
+
+def test_defaults_that_are_validated_are_not_while_they_stand_for_what_is_missing() -> None:
+    class Strict(BaseModel):
+        model_config = ConfigDict(validate_default=True)
+
+        number: int
+        few: Annotated[int, Field(gt=5)] = 1
+        text: str
+
+    seen = watched(Strict, '{"number": 1, "text": "ab", "few": 7}')
+    assert seen[0] == Strict.model_construct(number=None, text=None)
+    assert (seen[-1].number, seen[-1].few, seen[-1].text) == (1, 1, "ab")
 
 
 def test_a_validator_of_the_whole_object_waits_for_it() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -47,7 +47,7 @@ class TypeGrowth:
             self._definitions = {one["ref"]: one for one in core["definitions"]}
             core = core["schema"]
         self._root = core
-        self._validators: dict[int, tuple[Schema, SchemaValidator]] = {}
+        self._validators: dict[tuple[int, frozenset[str] | None], tuple[Schema, SchemaValidator]] = {}
 
     def value(self, text: GrowingJson) -> Any:
         """The partial value.
@@ -137,11 +137,17 @@ class TypeGrowth:
     def _typed_dict(self, schema: Schema, text: GrowingJson, depth: int, *, choice: bool) -> Any:
         fields: dict[str, Schema] = schema["fields"]
         config: Schema = schema.get("config", {})
-        present = {name: {**field, "required": False} for name, field in fields.items()}
-        whole = {name: value for name, value in schema.items() if name not in ("cls", "ref")} | {"fields": present}
         if choice and _extra(schema, config) != "allow":
             self._only_own(fields, config, text, depth)
-        value: dict[str, Any] = self._read(schema, whole, config, text.members(depth), text)
+
+        def whole(early: frozenset[str] | None) -> Schema:
+            present = {
+                name: {**field, "required": False} | ({"schema": _OMITTED} if name in (early or ()) else {})
+                for name, field in fields.items()
+            }
+            return {name: value for name, value in schema.items() if name not in ("cls", "ref")} | {"fields": present}
+
+        value: dict[str, Any] = self._members(schema, whole, fields, config, text, depth)[0]
         value.update(self._growing(fields, config, value, text, depth))
         return {name: value[name] for name in (*fields, *value) if name in value}
 
@@ -149,25 +155,57 @@ class TypeGrowth:
         inner: Schema = schema["schema"]
         fields: dict[str, Schema] = inner["fields"]
         config: Schema = schema.get("config", {})
-        present = {name: {**field, "schema": _optional(field["schema"])} for name, field in fields.items()}
         if choice and _extra(inner, config) != "allow":
             self._only_own(fields, config, text, depth)
-        values, extra, given = self._read(schema, {**inner, "fields": present}, config, text.members(depth), text)
+
+        def whole(early: frozenset[str] | None) -> Schema:
+            return {**inner, "fields": {name: _absentable(name, field, early) for name, field in fields.items()}}
+
+        (values, extra, given), early = self._members(schema, whole, fields, config, text, depth)
         growing = self._growing(fields, config, given, text, depth)
         values.update(growing)
-        return _model(schema["cls"], {name: values[name] for name in fields}, extra, {*given, *growing})
+        return _model(schema["cls"], {name: values[name] for name in fields}, extra, {*(given - early), *growing})
 
     def _dataclass(self, schema: Schema, text: GrowingJson, depth: int, *, choice: bool) -> Any:
         inner: Schema = schema["schema"]
         fields: dict[str, Schema] = {field["name"]: field for field in inner["fields"]}
         config: Schema = schema.get("config", {})
-        present = [{**field, "schema": _optional(field["schema"])} for field in fields.values()]
         if choice and _extra(inner, config) != "allow":
             self._only_own(fields, config, text, depth)
-        whole = {**inner, "fields": present}
-        values: dict[str, Any] = self._read(schema, whole, config, text.members(depth), text)[0]
+
+        def whole(early: frozenset[str] | None) -> Schema:
+            return {**inner, "fields": [_absentable(name, field, early) for name, field in fields.items()]}
+
+        values: dict[str, Any] = self._members(schema, whole, fields, config, text, depth)[0][0]
         values.update(self._growing(fields, config, text.plain(depth), text, depth))
         return _data_object(schema["cls"], values)
+
+    def _members(
+        self,
+        owner: Schema,
+        whole: Callable[[frozenset[str] | None], Schema],
+        fields: Mapping[str, Schema],
+        config: Schema,
+        text: GrowingJson,
+        depth: int,
+    ) -> tuple[Any, frozenset[str]]:
+        """Read the whole members of an object with fields.
+
+        If that fails, it may be for want of fields that are not there yet: then once more, leaving out what looks at
+        them, with no default validated.
+
+        Args:
+            whole: The schema to read by; given the names of the fields to leave out if it is the second time.
+
+        Returns:
+            What pydantic made of it, and the names of the fields that were left out.
+        """
+        json_text = text.members(depth)
+        try:
+            return self._read(owner, whole(None), config, json_text, text), frozenset()
+        except (Hidden, Invalid):
+            early = _early(fields, config, set(text.plain(depth)))
+            return self._read(owner, whole(early), config, json_text, text, early), early
 
     def _growing(
         self, fields: Mapping[str, Schema], config: Schema, given: Any, text: GrowingJson, depth: int
@@ -194,8 +232,16 @@ class TypeGrowth:
         if names - {key for name, field in fields.items() for key in _keys(name, field, config)}:
             raise Invalid
 
-    def _read(self, owner: Schema, whole: Schema, config: Schema, json_text: str, text: GrowingJson) -> Any:
-        """Read whole JSON by ``whole``, which is made from ``owner`` always in the same way.
+    def _read(
+        self,
+        owner: Schema,
+        whole: Schema,
+        config: Schema,
+        json_text: str,
+        text: GrowingJson,
+        early: frozenset[str] | None = None,
+    ) -> Any:
+        """Read whole JSON by ``whole``, which is made from ``owner`` and ``early`` always in the same way.
 
         Raises:
             Hidden: A validator broke, which may be for want of what is not there yet.
@@ -204,27 +250,65 @@ class TypeGrowth:
         text.parsed += len(json_text)
         try:
             strict_json(json_text)
-            return self._validator(owner, whole, config).validate_json(json_text)
+            return self._validator(owner, whole, config, early).validate_json(json_text)
         except ValueError as error:  # pydantic's ValidationError and our OutputError
             raise Invalid from error
         except Exception as error:
             raise Hidden from error
 
-    def _validator(self, owner: Schema, whole: Schema, config: Schema) -> SchemaValidator:
-        known = self._validators.get(id(owner))
+    def _validator(self, owner: Schema, whole: Schema, config: Schema, early: frozenset[str] | None) -> SchemaValidator:
+        known = self._validators.get((id(owner), early))
         if known is None:
             from pydantic_core import SchemaValidator
 
             schema = cast("Any", {"type": "definitions", "schema": whole, "definitions": [*self._definitions.values()]})
-            known = self._validators[id(owner)] = (owner, SchemaValidator(schema, cast("Any", config)))
+            known = self._validators[id(owner), early] = (owner, SchemaValidator(schema, cast("Any", config)))
         return known[1]
 
 
 _ANY: Schema = {"type": "any"}
+_NEVER: Schema = {"type": "literal", "expected": [object()]}
+_OMITTED: Schema = {"type": "default", "schema": _NEVER, "on_error": "omit"}
 
 
 def _optional(schema: Schema) -> Schema:
-    return schema if schema["type"] == "default" else {"type": "default", "schema": schema, "default": None}
+    """A field that need not be there; what stands for it is not validated, whatever the configuration says."""
+    if schema["type"] == "default":
+        return schema
+    return {"type": "default", "schema": schema, "default": None, "validate_default": False}
+
+
+def _absentable(name: str, field: Schema, early: frozenset[str] | None) -> Schema:
+    """A field that need not be there; one that is ``early`` is read as if it were not, whatever is written."""
+    absent = _optional(field["schema"])
+    if early is not None:
+        absent = {**absent, "validate_default": False}
+        if name in early:
+            absent = {**absent, "schema": _NEVER, "on_error": "default"}
+    return {**field, "schema": absent}
+
+
+def _early(fields: Mapping[str, Schema], config: Schema, keys: set[str]) -> frozenset[str]:
+    """The fields whose validators may look at one before them that is not there yet."""
+    found: set[str] = set()
+    missing = False
+    for name, field in fields.items():
+        if missing and _sees_others(field["schema"]):
+            found.add(name)
+        missing = missing or not keys & _keys(name, field, config)
+    return frozenset(found)
+
+
+def _sees_others(schema: object) -> bool:
+    """Whether a validator is called that may look at the fields before; an object in it looks at its own."""
+    if isinstance(schema, Mapping):
+        one = cast("Schema", schema)
+        if one.get("type") in ("model", "dataclass", "typed-dict", "definition-ref"):
+            return False
+        if one.get("type") == "with-info":
+            return True
+        return any(_sees_others(part) for name, part in one.items() if name != "metadata")
+    return isinstance(schema, (list, tuple)) and any(map(_sees_others, cast("list[object]", schema)))
 
 
 def _is_as_written(schema: Schema, config: Schema) -> bool:
