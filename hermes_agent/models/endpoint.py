@@ -248,6 +248,10 @@ class Endpoint:
             else:
                 return
 
+    def turned_down(self, wire: Wire, form: Form) -> None:
+        """Take note that the server refuses a form on a wire, for this turn and later ones."""
+        self._learned.refused.add((wire, form.name))
+
     async def send(self, posting: Posting, request: Request) -> AsyncGenerator[Event, None]:
         """Post one request of a turn and read its events. Part of writing a turn; use `generate`.
 

@@ -23,10 +23,11 @@ from hermes_agent.models.servers import Form, Server, Wire, filled
 from hermes_agent.models.thinking import ThoughtBudget
 from hermes_agent.models.transport import Event
 from hermes_agent.models.wires import Posting
+from hermes_agent.models.written import Beginning, Behind, Spent, Until, Written
 
 __all__ = ["Enforced", "Speaker", "Writing", "fitting"]
 
-_MOST_CONTINUATIONS = 16
+_MOST_REQUESTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,10 @@ class Speaker(Protocol):
 
     def enforced(self, wire: Wire, grammar: TurnGrammar | None) -> Enforced | None:
         """The strongest form of a grammar that the server takes."""
+        ...
+
+    def turned_down(self, wire: Wire, form: Form) -> None:
+        """Take note that the server refuses a form on a wire."""
         ...
 
     def send(self, posting: Posting, request: Request) -> AsyncGenerator[Event, None]:
@@ -112,44 +117,55 @@ class Writing:
         self._speaker, self._request = speaker, request
         self._wire: Wire = wire
         self._dialect = speaker.dialect
+        self._tags = self._dialect.think_open, self._dialect.think_close
         self._continues = speaker.continues(wire)
-        self._written = _Written(request.prefix, (self._dialect.think_open, self._dialect.think_close))
-        self._input_tokens = self._output_tokens = self._thinking_tokens = 0
+        self._written = Written(request.prefix, self._tags)
+        self._spent = Spent()
         self._cut = False
         self._reply = Reply(dialect=self._dialect)
         self._held_to: list[Guarantee] = []
 
     async def chunks(self) -> AsyncGenerator[Chunk, None]:
-        """The turn, piece by piece.
+        """The turn, piece by piece. Each chunk tells what the turn has cost so far, as it may be left behind any.
 
         Raises:
             ModelError: The wire cannot do what is asked.
             Failure: The server fails.
         """
         self._check()
+        spent = self._spent
         async with aclosing(self._write()) as texts:
             async for text in texts:
                 if text:
                     self._written.add(text)
-                    yield Chunk(text)
+                    spent.note(self._reply, in_thought=self._in_thought, opened=self._written.opened)
+                    yield Chunk(text, None, spent.input, spent.output, spent.thinking)
         yield Chunk(
             "",
             self._reply.finish or "stop",
-            self._input_tokens,
-            self._output_tokens,
-            self._thinking_tokens,
+            spent.input,
+            spent.output,
+            spent.thinking,
             self._cut,
             weakest(self._held_to) if self._held_to else None if self._request.grammar is None else "checked",
         )
 
     def _check(self) -> None:
-        if self._request.prefix and not self._continues:
-            raise ModelError(
-                f"a turn's beginning needs a wire on which the model can write on behind it, and {self._wire!r} on "
-                f"{self._speaker.server.name!r} is not known to be one",
-                hint='use wire="completions" if the server has raw completions, or a server that continues: '
-                "vllm, sglang, llamacpp",
-            )
+        if self._continues:
+            return
+        reasoning = self._request.reasoning
+        if self._request.prefix:
+            what = "a turn's beginning needs"
+        elif reasoning.mode != "off" and reasoning.calls == "inline":
+            what = 'Reasoning(calls="inline") needs'
+        else:
+            return
+        raise ModelError(
+            f"{what} a wire on which the model can write on behind a turn's beginning, and {self._wire!r} on "
+            f"{self._speaker.server.name!r} is not known to be one",
+            hint='use wire="completions" if the server has raw completions, or a server that continues: '
+            'vllm, sglang, llamacpp; or Reasoning(calls="use")',
+        )
 
     @property
     def _whole(self) -> str:
@@ -164,112 +180,148 @@ class Writing:
         return self._in_thought or (not self._request.prefix and self._request.reasoning.mode != "off")
 
     async def _write(self) -> AsyncGenerator[str, None]:
-        request = self._request
-        whole = self._speaker.enforced(self._wire, request.grammar)
-        rest = None
+        request, grammar = self._request, self._request.grammar
+        whole = self._speaker.enforced(self._wire, grammar)
+        behind = grammar.after_thought() if self._thinks and grammar is not None else None
+        rest = self._speaker.enforced(self._wire, behind)
         budget = request.reasoning.max_tokens
-        if self._thinks and request.grammar is not None:
-            rest = self._speaker.enforced(self._wire, request.grammar.after_thought())
         apart = self._continues and self._wire != "native" and whole is None and rest is not None
         if not self._thinks or (budget is None and not apart):
-            steps = self._one(whole)
+            steps = self._one(whole, grammar)
         elif self._continues and (self._in_thought or request.reasoning.mode == "on"):
-            steps = self._two(rest, budget)
+            steps = self._two(behind, budget)
         else:
-            steps = self._may_think(whole, rest, budget)
+            steps = self._may_think(whole, behind, budget, weak=self._continues and whole is None and rest is not None)
         async with aclosing(steps) as texts:
             async for text in texts:
                 yield text
 
-    async def _one(self, enforced: Enforced | None) -> AsyncGenerator[str, None]:
+    async def _one(self, enforced: Enforced | None, grammar: TurnGrammar | None) -> AsyncGenerator[str, None]:
         """The turn, or the rest of it, in one request; or more, where the server cuts it off before its time."""
-        self._note(enforced)
-        for _ in range(_MOST_CONTINUATIONS):
-            before = self._output_tokens
-            async with aclosing(self._post(self._posting(enforced), inside=False)) as texts:
+        for _ in range(_MOST_REQUESTS):
+            before = self._spent.output
+            async with aclosing(self._held(enforced, grammar)) as texts:
                 async for text in texts:
                     yield text
-            if not self._cut_by_server(enforced, before):
+            if not self._cut_by_server(before):
+                return
+            if self.form_used is not None:  # a grammar would begin anew, so only text that needs none can go on
+                assert grammar is not None
+                if grammar.must_call or grammar.output.kind != "text":
+                    return
+                enforced = grammar = None
+
+    async def _held(self, enforced: Enforced | None, grammar: TurnGrammar | None) -> AsyncGenerator[str, None]:
+        """One request, held to the grammar by the strongest form that the server does not turn down."""
+        while True:
+            try:
+                async with aclosing(self._post(self._posting(enforced), inside=False)) as texts:
+                    async for text in texts:
+                        yield text
+            except Failure as failure:
+                if enforced is None or not failure.field or self._reply.pieces:
+                    raise
+                self._speaker.turned_down(self._wire, enforced.form)
+                weaker = self._speaker.enforced(self._wire, grammar)
+                if weaker is not None and weaker.form == enforced.form:
+                    raise
+                enforced = weaker
+            else:
+                self._note(enforced)
                 return
 
-    def _cut_by_server(self, enforced: Enforced | None, before: int) -> bool:
-        """Whether the server's own limit ended the turn, and it can be taken up: a grammar would begin anew."""
-        if self._reply.finish != "length" or not self._continues or enforced is not None:
+    def _cut_by_server(self, before: int) -> bool:
+        """Whether the server's own limit ended the last request, and the turn can be taken up."""
+        if self._reply.finish != "length" or not self._continues:
             return False
-        wrote, limit = self._output_tokens - before, self._left()
-        window = self._speaker.context_length
-        full = window is not None and self._input_tokens + wrote >= window
-        return wrote > 0 and not full and limit is not None and limit > 0
+        wrote, left, window = self._spent.output - before, self._left(), self._speaker.context_length
+        full = window is not None and self._spent.input + wrote >= window
+        return wrote > 0 and not full and (left is None or left > 0)
 
-    async def _two(self, rest: Enforced | None, budget: int | None) -> AsyncGenerator[str, None]:
+    async def _two(self, behind: TurnGrammar | None, budget: int | None) -> AsyncGenerator[str, None]:
         """A thought, which is opened for the model if it is not open, and what comes behind it."""
         if not self._in_thought:
             yield self._dialect.think_open + "\n"
-        left = self._left()
-        limit = left if budget is None else budget if left is None else min(budget, left)
-        posting = replace(self._posting(None), max_tokens=limit, stops=(self._dialect.think_close,))
-        async with aclosing(self._post(posting, inside=True)) as texts:
-            async for text in texts:
-                yield text
-        if self._reply.finish == "length":
-            if budget is None or limit != budget:
+        until = Until(self._tags[1])
+        for _ in range(_MOST_REQUESTS):
+            before, left = self._spent.output, self._left()
+            limit = left if budget is None else budget if left is None else min(budget, left)
+            posting = replace(self._posting(None), max_tokens=limit, stops=(self._tags[1],))
+            async with aclosing(self._post(posting, inside=True)) as texts:
+                async for text in texts:
+                    yield until.push(text)
+                    if until.reached:
+                        break
+            if until.reached or self._reply.finish != "length":
+                break
+            if budget is not None and limit == budget:
+                self._cut = True
+                break
+            if not self._cut_by_server(before):
+                yield until.rest()
                 return
-            self._cut = True
-        if self._in_thought:
-            yield self._closing()
-        if (left := self._left()) is not None and left <= 0:
-            return
-        async with aclosing(self._one(rest)) as texts:
+            budget = None if budget is None else max(budget - (self._spent.output - before), 1)
+        if not until.reached:
+            yield until.rest()
+        async with aclosing(self._behind(behind)) as texts:
             async for text in texts:
                 yield text
 
     async def _may_think(
-        self, whole: Enforced | None, rest: Enforced | None, budget: int | None
+        self, whole: Enforced | None, behind: TurnGrammar | None, budget: int | None, *, weak: bool
     ) -> AsyncGenerator[str, None]:
         """A turn that begins with a thought if the model likes; then what comes behind it.
 
-        Where no form of the grammar can say that, the first request only shows what the model begins with. Where a
-        turn cannot be taken up, what comes behind a thought that had to be ended is asked for anew, without thinking.
+        Where no form of the grammar can say that (``weak``), the first request only shows what the model begins with.
+        Where a turn cannot be taken up, what comes behind a thought that had to be ended is asked for anew, without
+        thinking.
         """
-        weak = self._continues and whole is None and rest is not None
-        tags = self._dialect.think_open, self._dialect.think_close
-        watch = None if budget is None else ThoughtBudget(budget, tags)
+        watch = None if budget is None else ThoughtBudget(budget, self._tags)
         if not weak:
             self._note(whole)
-        beginning = _Beginning(tags[0])
-        posting = replace(self._posting(whole), stops=(tags[1],) if weak else ())
+        beginning, until = Beginning(self._tags[0]), Until(self._tags[1])
+        posting = replace(self._posting(whole), stops=(self._tags[1],) if weak else ())
         async with aclosing(self._post(posting, inside=False)) as texts:
             async for text in texts:
                 shown = beginning.push(text) if weak and not self._in_thought else text
                 if shown is None:
                     break
+                shown = until.push(shown) if weak else shown
                 yield shown
                 if shown and watch is not None and watch.push(shown):
                     self._cut = True
+                if self._cut or until.reached:
                     break
             else:
-                yield beginning.held
+                yield beginning.held + until.rest()
                 if not (weak and self._in_thought and self._reply.finish == "stop"):
                     return
-        if self._cut:  # a request that is left does not say what it cost
-            self._thinking_tokens = self._output_tokens = self._reply.pieces
-        if self._in_thought:
-            yield self._closing()
-        async with aclosing(self._one(rest)) as texts:
+        async with aclosing(self._behind(behind)) as texts:
             async for text in texts:
                 yield text
+
+    async def _behind(self, grammar: TurnGrammar | None) -> AsyncGenerator[str, None]:
+        """What comes behind a thought, which ends here."""
+        if self._in_thought:
+            lead = "" if self._whole.endswith("\n") else "\n"
+            yield lead + self._dialect.think_close + self._dialect.think_separator
+        if (left := self._left()) is not None and left <= 0:
+            self._reply.finish = "length"
+            return
+        # A model that is asked anew may think again, and a turn has one thought.
+        anew = None if self._continues else Behind(self._tags)
+        async with aclosing(self._one(self._speaker.enforced(self._wire, grammar), grammar)) as texts:
+            async for text in texts:
+                yield text if anew is None else anew.push(text)
+        yield "" if anew is None else anew.rest()
 
     def _note(self, enforced: Enforced | None) -> None:
         """Thoughts are free whatever the grammar, so a request for a thought alone is not noted."""
         if self._request.grammar is not None:
             self._held_to.append("checked" if enforced is None else enforced.guarantee)
 
-    def _closing(self) -> str:
-        lead = "" if self._whole.endswith("\n") else "\n"
-        return lead + self._dialect.think_close + self._dialect.think_separator
-
     def _left(self) -> int | None:
-        return None if self._request.max_tokens is None else self._request.max_tokens - self._output_tokens
+        return None if self._request.max_tokens is None else self._request.max_tokens - self._spent.output
 
     def _posting(self, enforced: Enforced | None) -> Posting:
         left = self._left()
@@ -308,76 +360,13 @@ class Writing:
             echo=posting.prefix,
             inside=inside,
         )
-        thought_at: int | None = 0 if self._in_thought else None
-        thoughts = 0
-        async with aclosing(self._speaker.send(posting, self._request)) as events:
-            async for event in events:
-                text = reply.feed(event)
-                if text:
-                    yield text
-                thoughts = self._count(reply, thought_at, thoughts)
-        yield reply.close()
-        written = reply.output_tokens or reply.pieces
-        self._input_tokens = self._input_tokens or reply.input_tokens
-        self._output_tokens += written
-        if inside:
-            self._thinking_tokens += written
-        elif not posting.prefix or thought_at is not None:
-            self._thinking_tokens += reply.reasoning_tokens or min(thoughts, written)
-
-    def _count(self, reply: Reply, thought_at: int | None, thoughts: int) -> int:
-        """Pieces of the reply up to the end of its thought, each taken for a token."""
-        opened = thought_at is not None or self._written.opened
-        return reply.pieces if opened and self._in_thought else thoughts
-
-
-class _Written:
-    """The turn so far. Adding to it costs the same at any length.
-
-    Attributes:
-        in_thought: Its last thinking tag opens a thought.
-        opened: What was written behind the prefix begins with a thought.
-    """
-
-    def __init__(self, prefix: str, tags: tuple[str, str]) -> None:
-        self.in_thought = self.opened = False
-        self._tags = tags
-        self._pieces: list[str] = []
-        self._tail = self._head = ""
-        self.add(prefix)
-        self._head, self.opened = "", False
-
-    @property
-    def text(self) -> str:
-        """All of it, prefix and all."""
-        self._pieces = ["".join(self._pieces)]
-        return self._pieces[0]
-
-    def add(self, text: str) -> None:
-        """Take more text."""
-        self._pieces.append(text)
-        near = self._tail + text  # the tail is what may hold the beginning of a tag
-        begun, ended = (near.rfind(tag) for tag in self._tags)
-        if begun >= 0 or ended >= 0:
-            self.in_thought = begun > ended
-        self._tail = near[1 - max(map(len, self._tags)) :]
-        if not self.opened and len(self._head) < (room := len(self._tags[0]) + 8):
-            self._head = (self._head + text)[:room]
-            self.opened = self._tags[0] in self._head
-
-
-class _Beginning:
-    """Holds a turn back until it is clear whether it begins with a tag."""
-
-    def __init__(self, tag: str) -> None:
-        self.held = ""
-        self._tag = tag
-
-    def push(self, text: str) -> str | None:
-        """What can be shown: all, once the tag is whole; ``None`` if the turn begins in another way."""
-        self.held += text
-        begun = self.held.lstrip()
-        if begun.startswith(self._tag):
-            shown, self.held = self.held, ""
-            return shown
-        return "" if self._tag.startswith(begun) else None
+        self._spent.begin(inside=inside, thinks=self._in_thought, may_think=not self._whole)
+        try:
+            async with aclosing(self._speaker.send(posting, self._request)) as events:
+                async for event in events:
+                    text = reply.feed(event)
+                    if text:
+                        yield text
+            yield reply.close()
+        finally:  # a request that is left has its cost too, though the server does not tell it
+            self._spent.end(reply)
