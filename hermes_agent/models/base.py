@@ -54,6 +54,9 @@ class Request:
         max_tokens: Most tokens to write; ``None`` is bounded by the context window alone.
         prefix: How the turn begins, markup and all, where that is settled already: the model writes on behind it,
             chunks hold only what is new, and ``grammar`` is about what follows.
+        tool_choice: ``"auto"``, ``"required"``, ``"none"`` or a tool's name: what to ask of a server's own tools where
+            there is no grammar, which says it else.
+        parallel: Whether the turn may hold several calls, or at most how many; likewise.
     """
 
     messages: Sequence[Message]
@@ -64,6 +67,8 @@ class Request:
     sampling: Sampling = Sampling()
     max_tokens: int | None = None
     prefix: str = ""
+    tool_choice: str = "auto"
+    parallel: bool | int = True
 
 
 @dataclass(frozen=True, slots=True)
