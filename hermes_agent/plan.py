@@ -9,7 +9,7 @@ from typing import Any
 from hermes_agent.calls import OnToolError
 from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.limits import Limits
-from hermes_agent.messages import Message
+from hermes_agent.messages import Message, SystemMessage
 from hermes_agent.models.base import Constrain, Request
 from hermes_agent.output import Output
 from hermes_agent.reasoning import Reasoning
@@ -72,3 +72,10 @@ class Plan:
             tool_choice=(self.grammar if forced else self.later_grammar).tool_choice,
             parallel=self.grammar.parallel,
         )
+
+    def before(self, history: Sequence[Message]) -> list[Message]:
+        """The opening before a history; system messages of both stay in front of the worked examples."""
+        opening = self.opening
+        system = [m for m in opening if isinstance(m, SystemMessage)]
+        first = next((i for i, m in enumerate(history) if not isinstance(m, SystemMessage)), len(history))
+        return [*system, *history[:first], *opening[len(system) :], *history[first:]]

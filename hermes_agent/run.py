@@ -34,7 +34,6 @@ from hermes_agent.messages import (
     AssistantMessage,
     Conversation,
     Message,
-    SystemMessage,
     ToolCall,
     ToolMessage,
     UserMessage,
@@ -99,7 +98,7 @@ class Run:
                 )
         self.messages = Conversation([*history, UserMessage(prompt)])
         # The opening is not part of the result: it belongs to the agent, and the next agent has its own.
-        self._shown = Conversation([*_merged(plan.opening, history), UserMessage(prompt)])
+        self._shown = Conversation([*plan.before(history), UserMessage(prompt)])
         self._usage = Usage()
         self._turns: list[Turn] = []
         self._attempts: list[str] = []
@@ -395,10 +394,3 @@ def _calls_before_faults(turn: Turn) -> int:
         elif isinstance(part, Fault) and part.kind != "unknown_tool":
             break
     return count
-
-
-def _merged(opening: Sequence[Message], history: Sequence[Message]) -> list[Message]:
-    """The opening before the history; system messages of both stay in front of the worked examples."""
-    system = [m for m in opening if isinstance(m, SystemMessage)]
-    first = next((i for i, m in enumerate(history) if not isinstance(m, SystemMessage)), len(history))
-    return [*system, *history[:first], *opening[len(system) :], *history[first:]]
