@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import cast
 
 import anyio
@@ -199,6 +200,73 @@ def test_fallbacks_nest() -> None:
     inner = Fallback(Failing(ModelError("no")), ScriptedModel(["Hi."], dialect="qwen3"))
     chunks = write(Fallback(Failing(ModelError("no")), inner))
     assert chunks[0].dialect == dialect("qwen3")
+
+
+class Taking:
+    """Writes the rest of turns; fails when it is told to."""
+
+    def __init__(self, name: str, *texts: str) -> None:
+        self.name, self.texts, self.away = name, list(texts), False
+        self.dialect: Dialect = dialect("chatml")
+        self.asked: list[Request] = []
+
+    async def guarantee(self, grammar: TurnGrammar, *, prove: bool = False) -> Guarantee:
+        return "checked"
+
+    async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        if self.away:
+            raise ModelUnavailableError(f"{self.name} is away")
+        self.asked.append(request)
+        for char in self.texts.pop(0):
+            yield Chunk(char)
+        yield Chunk("", "stop")
+
+
+def test_a_turn_goes_on_with_the_model_that_began_it() -> None:
+    first, second = Taking("first", "late"), Taking("second", "abc", "def")
+    fallback = Fallback(first, second)
+    first.away = True
+    assert "".join(chunk.text for chunk in write(fallback)) == "abc"
+    first.away = False  # it is preferred again, for turns that begin
+    assert "".join(c.text for c in write(fallback, replace(ASK, prefix="abc+"))) == "def"
+    second.away = True
+    with pytest.raises(ModelUnavailableError, match="second is away"):
+        write(fallback, replace(ASK, prefix="abc+def+"))
+    assert first.asked == []
+    assert "".join(chunk.text for chunk in write(fallback)) == "late"
+
+
+def test_a_turn_that_was_left_goes_on_with_the_model_that_began_it() -> None:
+    first, second = Taking("first", "late"), Taking("second", "abc", "def")
+    fallback = Fallback(first, second)
+    first.away = True
+
+    async def leave() -> None:
+        async with aclosing(fallback.generate(ASK)) as chunks:
+            async for _ in chunks:
+                break
+
+    anyio.run(leave)
+    first.away = False
+    assert "".join(c.text for c in write(fallback, replace(ASK, prefix="a[]"))) == "def"
+
+
+def test_of_two_turns_that_begin_alike_each_goes_on_with_its_own() -> None:
+    first, second = Taking("first", "abc", "1"), Taking("second", "abc", "2")
+    fallback = Fallback(first, second)
+    other = Request([UserMessage("Hi")])
+    write(fallback, ASK)
+    first.away = True
+    write(fallback, other)
+    first.away = False
+    assert write(fallback, replace(ASK, prefix="abc+"))[0].text == "1"
+    assert write(fallback, replace(other, prefix="abc+"))[0].text == "2"
+
+
+def test_a_beginning_that_nobody_wrote_is_taken_up_by_whoever_can() -> None:
+    first, second = Taking("first"), Taking("second", "abc")
+    first.away = True
+    assert write(Fallback(first, second), replace(ASK, prefix="x"))[0].text == "a"
 
 
 def test_names() -> None:

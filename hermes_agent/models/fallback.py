@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from hermes_agent.errors import (
     ConfigurationError,
@@ -21,12 +23,26 @@ from hermes_agent.models.base import Chunk, Guarantee, Model, ModelLike, Request
 
 __all__ = ["Fallback"]
 
+_REMEMBERED = 256
+"""Turns of which it is known who began them; only those being written now matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A turn, or its beginning: who wrote it, how long it is, a hash of its text, and which conversation it is in."""
+
+    index: int
+    length: int
+    text: int
+    conversation: int
+
 
 class Fallback:
     """Has each turn written by the first of several models that can.
 
     A model that fails before it has written anything is passed over for this turn. Once text was given out an error
-    is an error: nothing is ever written twice. Each turn is read in the dialect of the model that wrote it.
+    is an error: nothing is ever written twice. Each turn is read in the dialect of the model that wrote it, and a turn
+    that is taken up again goes on with the model that began it.
 
     Args:
         *models: Models or their names, the preferred one first.
@@ -62,6 +78,8 @@ class Fallback:
         self._clock = clock
         self._failed_at: dict[int, float] = {}
         self._unproven: set[int] = set()
+        self._begun: deque[_Begun] = deque(maxlen=_REMEMBERED)
+        self._remembering = threading.Lock()
 
     def __repr__(self) -> str:
         return f"Fallback({', '.join(map(repr, self.models))})"
@@ -117,15 +135,18 @@ class Fallback:
         Raises:
             ModelError: None could; the message names each model and its reason, and the errors themselves are the
                 ``ExceptionGroup`` in ``__cause__``. It is a `ContextLengthError`, `GuaranteeError` or
-                `ModelUnavailableError` where all of them were.
+                `ModelUnavailableError` where all of them were. The model that began a turn could not go on with it.
         """
         errors: list[tuple[Model, Exception]] = []
-        for index in self._order():
+        beginner = self._beginner(request)
+        for index in self._order() if beginner is None else [beginner]:
             model, given_out = self.models[index], False
+            texts = [request.prefix]
             try:
                 await self._prove(index, request)
                 async with aclosing(model.generate(request)) as chunks:
                     async for chunk in chunks:
+                        texts.append(chunk.text)
                         if given_out:
                             yield chunk
                         elif chunk.text or chunk.finish_reason is not None:
@@ -134,12 +155,34 @@ class Fallback:
             except self._on as error:
                 if not isinstance(error, ContextLengthError | GuaranteeError):
                     self._failed_at[index] = self._clock()
-                if given_out:
+                if given_out or beginner is not None:
                     raise
                 errors.append((model, error))
             else:
                 return
+            finally:
+                if given_out:
+                    self._remember(index, "".join(texts), request)
         raise _all_failed(errors)
+
+    def _remember(self, index: int, text: str, request: Request) -> None:
+        """Note who wrote a turn so far."""
+        if text:
+            with self._remembering:
+                self._begun.append(_Begun(index, len(text), hash(text), id(request.messages)))
+
+    def _beginner(self, request: Request) -> int | None:
+        """Who wrote the beginning of a turn; ``None`` if it has none, or none of the models wrote it.
+
+        Two turns may begin alike: then that of the same conversation counts, and the latest.
+        """
+        prefix, conversation = request.prefix, id(request.messages)
+        if not prefix:
+            return None
+        with self._remembering:
+            begun = list(self._begun)
+        found = [(b.conversation == conversation, b.length, at) for at, b in enumerate(begun) if _begins(prefix, b)]
+        return begun[max(found)[-1]].index if found else None
 
     async def _prove(self, index: int, request: Request) -> None:
         """Ask a model what a run with ``constrain="strict"`` could not ask it, as it did not answer then."""
@@ -155,6 +198,10 @@ class Fallback:
             return index in self._failed_at and now - self._failed_at[index] < self._cooldown
 
         return sorted(range(len(self.models)), key=resting)
+
+
+def _begins(prefix: str, begun: _Begun) -> bool:
+    return begun.length <= len(prefix) and hash(prefix[: begun.length]) == begun.text
 
 
 def _all_failed(errors: list[tuple[Model, Exception]]) -> ModelError:
