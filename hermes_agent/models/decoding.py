@@ -104,31 +104,25 @@ class Decoder:
         ids = list(prompt)
         reason: FinishReason | None = None
         while reason is None:
-            token = draw(ids, logits if processor is None else processor.bias(logits))
-            count += 1
-            self.decoded += 1
-            if token in self._stop_ids:
+            new = [draw(ids, logits if processor is None else processor.bias(logits))]
+            count, self.decoded = count + 1, self.decoded + 1
+            if new[0] in self._stop_ids:
                 reason = "stop"
                 break
-            ids.append(token)
             if processor is not None:
-                processor.advance(token)
-            new, fresh = [token], text.push(token)
+                processor.advance(new[0])
+            fresh = text.push(new[0])
             if thought is not None and thought.push(fresh) and not text.pending:
-                forced = self._end_thought(thought, processor)
-                new += forced
-                fresh += "".join(map(text.push, forced))
-                ids += forced
-                count += len(forced)
-                self.decoded += len(forced)
+                new += self._end_thought(thought, processor)
+                count += len(new) - 1
+                fresh += "".join(map(text.push, new[1:]))
+            ids += new
             piece, stopped = stops.push(fresh, may_stop=processor is None or processor.accepting)
             if stopped:
                 yield Written(piece, count, "stop")
                 return
-            if processor is not None and processor.complete:
-                reason = "stop"
-            elif count >= limit:
-                reason = "length"
+            complete = processor is not None and processor.complete
+            reason = "stop" if complete else "length" if count >= limit else None
             yield Written(piece, count)
             if reason is None:
                 logits = self._forward(new)
@@ -144,6 +138,7 @@ class Decoder:
             for token in forced:
                 processor.advance(token)
         thought.end()
+        self.decoded += len(forced)
         return forced
 
     def _prefill(self, prompt: Sequence[int]) -> Generator[Written, None, torch.Tensor]:
