@@ -49,7 +49,7 @@ class Heedless(Loopback):
 
 
 async def test_llama_cpp_enforces_grammars_on_completions(llama: LlamaServer) -> None:
-    found = await Endpoint("p", server="llamacpp", base_url=llama.url).probe()
+    found = await Endpoint("p", server="llamacpp", base_url=llama.url).probe(every=True)
     forms = found.forms["completions"]
     assert forms["grammar (llguidance)"] == forms["grammar"] == "enforced"
     assert forms["json_schema"] in ("enforced", "unknown")
@@ -60,7 +60,7 @@ async def test_llama_cpp_enforces_grammars_on_completions(llama: LlamaServer) ->
 
 async def test_llama_cpp_ignores_response_format_on_completions(llama: LlamaServer) -> None:
     model = Endpoint("p-generic", server="generic", base_url=llama.url, wire="completions")
-    forms = (await model.probe()).forms["completions"]
+    forms = (await model.probe(every=True)).forms["completions"]
     assert forms["response_format"] == "ignored"
     assert forms["structured_outputs.grammar"] == forms["structural_tag"] == "ignored"
     assert forms["grammar (llguidance)"] == forms["grammar"] == "enforced"
@@ -68,7 +68,7 @@ async def test_llama_cpp_ignores_response_format_on_completions(llama: LlamaServ
 
 
 async def test_llama_cpp_goes_on_behind_a_beginning_in_chat(llama: LlamaServer) -> None:
-    found = await Endpoint("p-chat", server="llamacpp", base_url=llama.url, wire="chat").probe()
+    found = await Endpoint("p-chat", server="llamacpp", base_url=llama.url, wire="chat").probe(every=True)
     assert found.prefill is True
     assert found.forms["chat"]["grammar"] == "enforced"
 
@@ -111,7 +111,7 @@ async def test_the_grammar_of_the_turn_is_proven_and_not_only_a_small_one() -> N
 
 async def test_llama_cpp_drops_a_lark_grammar_that_does_not_compile_and_the_proof_sees_it(llama: LlamaServer) -> None:
     form = SERVERS["llamacpp"].forms["completions"][0]
-    prober = Endpoint("p", server="llamacpp", base_url=llama.url)._prober()  # pyright: ignore[reportPrivateUsage]
+    prober = Endpoint("p", server="llamacpp", base_url=llama.url)._prober("completions")  # pyright: ignore[reportPrivateUsage]
     good = '%llguidance {}\nstart: "a" | "b"\n'
     assert await prober.proves(form, {"grammar": good})
     assert not await prober.proves(form, {"grammar": good + "broken: (\n"})

@@ -26,7 +26,7 @@ PROVIDERS = {
     "openrouter:<model>": "OpenRouter; OPENROUTER_API_KEY",
     "nous:<model>": "the API of Nous Research; NOUS_API_KEY",
     "openai:<model>": "the API of OpenAI; OPENAI_API_KEY",
-    "generic:<model>@<base URL>": "any other server that speaks OpenAI's API",
+    "generic:<model>@<base URL>": "any other server that speaks OpenAI's API; HERMES_SDK_API_KEY",
 }
 """How models are named, and what each name means. ``@<base URL>`` behind any server's model says where it listens;
 ``+completions``, ``+chat`` or ``+native`` behind the server's name chooses the wire: ``vllm+chat:model``."""
@@ -59,12 +59,13 @@ def resolve(model: ModelLike | None = None) -> Model:
             )
         return cast("Model", model)
     with _lock:
-        if model not in _known:
-            _known[model] = _named(model)
-        return _known[model]
+        known_as = _known_as(model)
+        if known_as not in _known:
+            _known[known_as] = _named(model)
+        return _known[known_as]
 
 
-_known: dict[str, Model] = {}
+_known: dict[tuple[str, str | None], Model] = {}
 _lock = Lock()
 
 
@@ -74,9 +75,31 @@ def _is_of_outlines(model: object) -> bool:
     return base is not None and isinstance(model, base.Model | base.AsyncModel)
 
 
+def _known_as(name: str) -> tuple[str, str | None]:
+    """A name and the address it means now: ``HERMES_SDK_BASE_URL`` may have changed since it was last resolved."""
+    asked = _on_server(name)
+    if asked is None:
+        return name, None
+    from hermes_agent.models.address import address
+    from hermes_agent.models.servers import server
+
+    return name, address(server(asked[0]), asked[3])
+
+
+def _on_server(name: str) -> tuple[str, str | None, str, str | None] | None:
+    """Server, wire, model and address of a name, if it is one of a model on a server."""
+    provider, _, rest = name.partition(":")
+    kind, plus, wire = provider.partition("+")
+    if kind not in {known.partition(":")[0] for known in PROVIDERS} - {"embedded", "hf"} or not rest:
+        return None
+    from hermes_agent.models.address import split_name
+
+    model_id, at = split_name(rest)
+    return kind, wire if plus else None, model_id, at
+
+
 def _named(name: str) -> Model:
     provider, _, model_id = name.partition(":")
-    kind, _, wire = provider.partition("+")
     if name == "embedded":
         from hermes_agent.models.embedded import EmbeddedModel
 
@@ -85,17 +108,13 @@ def _named(name: str) -> Model:
         from hermes_agent.models.local import LocalModel
 
         return LocalModel(model_id)
-    if kind in {known.partition(":")[0] for known in PROVIDERS} - {"embedded", "hf"} and model_id:
-        return _endpoint(kind, wire, model_id)
+    if (asked := _on_server(name)) is not None:
+        return _endpoint(*asked)
     raise ConfigurationError(f"unknown model {name!r}", hint=f"models are named {', '.join(PROVIDERS)}")
 
 
-def _endpoint(server: str, wire: str, model_id: str) -> Model:
+def _endpoint(server: str, wire: str | None, model_id: str, address: str | None) -> Model:
     from hermes_agent.models.endpoint import Endpoint
     from hermes_agent.models.servers import wire_named
 
-    # Model names may hold an "@" of their own.
-    model_id, at, address = model_id.partition("@http")
-    return Endpoint(
-        model_id, server=server, wire=wire_named(wire) if wire else "auto", base_url=f"http{address}" if at else None
-    )
+    return Endpoint(model_id, server=server, wire="auto" if wire is None else wire_named(wire), base_url=address)

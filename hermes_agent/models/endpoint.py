@@ -6,19 +6,23 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from hermes_agent.errors import ConfigurationError, GuaranteeError, ModelUnavailableError
 from hermes_agent.formats.dialects import Dialect, guess_dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.grammar import Tags, TurnGrammar
+from hermes_agent.models.address import address, masked
 from hermes_agent.models.base import Chunk, Guarantee, Request
+from hermes_agent.models.capabilities import Inquiry, Learned
+from hermes_agent.models.connection import Key
+from hermes_agent.models.pace import LoopLock
 from hermes_agent.models.probe import Probe, Prober, Seen
 from hermes_agent.models.refusals import Failure, Where
-from hermes_agent.models.servers import Form, Server, Wire, address, filled
+from hermes_agent.models.servers import Form, Server, Wire, filled
 from hermes_agent.models.servers import server as named_server
-from hermes_agent.models.transport import Event, LoopLock, Timeouts, Transport, key_of
+from hermes_agent.models.transport import Event, Timeouts, Transport
 from hermes_agent.models.wires import Posting, post
 from hermes_agent.models.writing import Enforced, Writing, fitting
 
@@ -28,25 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Endpoint", "Timeouts"]
 
-_probes: dict[tuple[str, str], Probe] = {}
+_probes: dict[tuple[str, ...], Probe] = {}
 _probing = threading.Lock()
 _logger = logging.getLogger("hermes_agent")
-
-
-@dataclass(slots=True)
-class _Learned:
-    """What the server said about itself, which forms it turned down, and for which grammars they failed or held."""
-
-    tries: int = 0
-    told: bool = False
-    context_length: int | None = None
-    template: str | None = None
-    served_model: str = ""
-    tags: Tags | None = None
-    ends: tuple[int, ...] = ()
-    refused: set[tuple[Wire, str]] = field(default_factory=set[tuple[Wire, str]])
-    dropped: set[tuple[Wire, str, str]] = field(default_factory=set[tuple[Wire, str, str]])
-    proven: set[object] = field(default_factory=set[object])
 
 
 class Endpoint:
@@ -57,9 +45,10 @@ class Endpoint:
         server: Which server it is: a name of `hermes_agent.models.servers.SERVERS`, or a row of your own.
         base_url: Where it listens, with ``/v1``; ``None`` takes ``HERMES_SDK_BASE_URL``, unless the server is a
             provider on the internet, else the server's usual address.
-        api_key: Its key; ``None`` takes the environment's, as `Server.keys` names it.
+        api_key: Its key; ``None`` takes the environment's when it is first needed, as `Server.keys` names it.
         client: An `openai.AsyncOpenAI` to use instead of our own; it is left open. Base URL and key are then its.
-        http_client: The HTTP client for our own, for proxies and certificates; it is left open.
+        http_client: The HTTP client for our own, for proxies and certificates; it is left open. Over a client that
+            was passed in, every request opens a connection of its own, as event loops cannot share them.
         wire: How turns go over the wire, see `hermes_agent.models.wires`; ``"auto"`` takes the server's best, or the
             best on which it was seen to enforce a turn.
         dialect: How the model is spoken to; ``None`` guesses from the names and the template that the server tells.
@@ -105,11 +94,12 @@ class Endpoint:
         )
         _at_least(0, max_retries=max_retries)
         self.model_id = model_id
-        self.base_url = str(client.base_url).rstrip("/") if client is not None else address(self.server, base_url)
+        url = str(client.base_url).rstrip("/") if client is not None else address(self.server, base_url)
+        self.base_url = masked(url)  # name and password go over the wire and nowhere else
         self.wire: Wire = self.server.wires[0] if wire == "auto" else wire
         self._open_wires: tuple[Wire, ...] = self.server.wires[1:] if wire == "auto" else ()
-        key = api_key or key_of(self.server.keys)
-        self._keyless = self.server.needs_key and key is None and client is None
+        self._key = Key(api_key, self.server.keys)
+        self._needs_key = self.server.needs_key and client is None
         asked = None if dialect is None else named_dialect(dialect)
         if chat_template is not None:
             asked = replace(asked or guess_dialect(model_id, chat_template=chat_template), chat_template=chat_template)
@@ -117,11 +107,13 @@ class Endpoint:
         self._asked_length = context_length
         self._extra = dict(extra_body or {})
         self._where = Where(self.base_url, model_id, self.server.name, self.server.keys)
-        self._learned = _Learned()
+        self._learned = Learned()
         self._learning, self._probing = LoopLock(), LoopLock()
+        self._probe_key = self.base_url, model_id, self.server.name, repr(self.server.forms)
         self._transport = Transport(
-            self.base_url, api_key=key, client=client, http_client=http_client, timeouts=timeouts,
-            max_retries=max_retries, max_in_flight=max_in_flight, requests_per_minute=requests_per_minute,
+            url, key=self._key, client=client, http_client=http_client, of_openai=self.server.name == "openai",
+            timeouts=timeouts, max_retries=max_retries, max_in_flight=max_in_flight,
+            requests_per_minute=requests_per_minute,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -161,65 +153,70 @@ class Endpoint:
             GuaranteeError: ``prove``, and the server does not enforce the grammar.
             ModelError: ``prove``, and the server cannot be asked.
         """
+        wire, others = self.wire, self._open_wires
         if not prove:
-            return self._promise(grammar)
-        preferred = self.wire
-        if await self._enforces(grammar):
+            return self._promise(wire, grammar)
+        if await self._enforces(wire, grammar):
             return "server"
-        refusal = await self._refusal(grammar)
-        for wire in self._open_wires:
-            self.wire = wire
-            if await self._enforces(grammar):
-                self._open_wires = ()
-                return "server"
-        self.wire = preferred
-        raise refusal
+        for other in others:
+            if await self._enforces(other, grammar):
+                return "server" if self._take(other) else await self.guarantee(grammar, prove=True)
+        raise self._refusal(wire, others, grammar)
 
-    async def _enforces(self, grammar: TurnGrammar) -> bool:
-        """Whether the server was seen to hold to this grammar on this wire."""
-        await self.probe()
-        while self._promise(grammar) == "server":
-            if await self._proven(grammar):
-                return True
-        return False
+    def _take(self, wire: Wire) -> bool:
+        """Stay with a wire from now on; ``False`` if another one was taken meanwhile, which then stays."""
+        with _probing:
+            if self._open_wires:
+                self.wire, self._open_wires = wire, ()
+            return self.wire == wire
 
-    async def _refusal(self, grammar: TurnGrammar) -> GuaranteeError:
-        tried = (await self.probe()).forms.get(self.wire, {})
-        dropped = (await self._learn()).dropped
+    async def _enforces(self, wire: Wire, grammar: TurnGrammar) -> bool:
+        """Whether the server was seen to hold to this grammar on this wire; weaker forms are tried where need be."""
+        found = await self._look(wire)
+        while True:
+            while self._promise(wire, grammar) == "server":
+                if await self._proven(wire, grammar):
+                    return True
+            if not self._prober(wire).untried(found):
+                return False
+            found = await self._look(wire, further=True)
+
+    def _refusal(self, wire: Wire, others: tuple[Wire, ...], grammar: TurnGrammar) -> GuaranteeError:
+        probe = self._probed()
+        dropped = self._learned.dropped
         found = ", ".join(
-            f"{name}: {'not for this grammar' if (self.wire, name, grammar.key) in dropped else what}"
-            for name, what in tried.items()
+            f"{name}: {'not for this grammar' if (wire, name, grammar.key) in dropped else what}"
+            for name, what in ({} if probe is None else probe.forms.get(wire, {})).items()
         )
-        others = f", nor on {' or '.join(map(repr, self._open_wires))}" if self._open_wires else ""
+        nor = f", nor on {' or '.join(map(repr, others))}" if others else ""
         return GuaranteeError(
-            f"{self.name!r} does not enforce this turn on the wire {self.wire!r} "
-            f"({found or 'no form was tried'}){others}",
+            f"{self.name!r} does not enforce this turn on the wire {wire!r} ({found or 'no form was tried'}){nor}",
             hint=f"{self.server.enforces}; or use constrain='auto', which validates every turn afterwards",
         )
 
-    def _promise(self, grammar: TurnGrammar) -> Guarantee:
-        enforced = self._first(grammar)
+    def _promise(self, wire: Wire, grammar: TurnGrammar) -> Guarantee:
+        enforced = self._first(wire, grammar)
         return "checked" if enforced is None else enforced.guarantee
 
-    def _first(self, grammar: TurnGrammar) -> Enforced | None:
+    def _first(self, wire: Wire, grammar: TurnGrammar) -> Enforced | None:
         """What would hold a turn: all of it, or all behind its thought."""
-        enforced = self.enforced(self.wire, grammar)
-        if enforced is None and self.continues(self.wire) and _thinks(grammar):
-            return self.enforced(self.wire, grammar.after_thought())
+        enforced = self.enforced(wire, grammar)
+        if enforced is None and self.continues(wire) and _thinks(grammar):
+            return self.enforced(wire, grammar.after_thought())
         return enforced
 
-    async def _proven(self, grammar: TurnGrammar) -> bool:
+    async def _proven(self, wire: Wire, grammar: TurnGrammar) -> bool:
         """Whether the server holds to this very grammar; if not, the form is not used for it again."""
-        enforced, learned = self._first(grammar), await self._learn()
+        enforced, learned = self._first(wire, grammar), self._learned
         assert enforced is not None
-        key = self.wire, enforced.form.name, tuple(sorted((k, repr(v)) for k, v in enforced.fields.items()))
+        key = wire, enforced.form.name, tuple(sorted((k, repr(v)) for k, v in enforced.fields.items()))
         if key in learned.proven:
             return True
-        if await self._prober().proves(enforced.form, enforced.fields):
+        if await self._prober(wire).proves(enforced.form, enforced.fields):
             learned.proven.add(key)
             return True
-        learned.dropped.add((self.wire, enforced.form.name, grammar.key))
-        learned.dropped.add((self.wire, enforced.form.name, grammar.after_thought().key))
+        learned.dropped.add((wire, enforced.form.name, grammar.key))
+        learned.dropped.add((wire, enforced.form.name, grammar.after_thought().key))
         return False
 
     async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
@@ -232,8 +229,8 @@ class Endpoint:
         """
         learned = await self._learn()
         while True:
-            writing = Writing(self, request, self.wire)
-            begun = False
+            wire, begun = self.wire, False
+            writing = Writing(self, request, wire)
             try:
                 async with aclosing(writing.chunks()) as chunks:
                     async for chunk in chunks:
@@ -244,7 +241,7 @@ class Endpoint:
                 if begun or form is None or not failure.field:
                     raise failure.error from failure.__cause__
                 # The server does not take this field: the next weaker form has to do, now and later.
-                learned.refused.add((self.wire, form.name))
+                learned.refused.add((wire, form.name))
             else:
                 return
 
@@ -312,43 +309,52 @@ class Endpoint:
 
     def _probed(self) -> Probe | None:
         with _probing:
-            return _probes.get((self.base_url, self.model_id))
+            return _probes.get(self._probe_key)
 
-    async def probe(self, *, again: bool = False) -> Probe:
+    async def probe(self, *, again: bool = False, every: bool = False) -> Probe:
         """What the server enforces, ignores and refuses on this wire; kept for the process.
 
-        It costs one short request for each form of the wire, and two more.
+        The forms of a grammar are tried strongest first, up to the first that bites. That is one short request a form,
+        so two in all where the strongest bites: another one looks whether raw completions are raw, or whether a chat
+        message can be gone on with.
 
         Args:
             again: Ask even if that was done before.
+            every: Try all forms, also behind one that bites.
 
         Raises:
             ModelError: The server cannot be asked.
         """
+        return await self._look(self.wire, again=again, every=every)
+
+    async def _look(self, wire: Wire, *, again: bool = False, every: bool = False, further: bool = False) -> Probe:
+        """What is known of a wire; with ``further``, after trying forms up to the next that bites."""
         learned = await self._learn()
+        before = self._probed()
         async with self._probing.lock():
-            known = self._probed()
-            if known is not None and self.wire in known.forms and not again:
-                return known
-            return await self._ask(known, learned)
+            prober, known = self._prober(wire), self._probed()
+            if known is not None and wire in known.forms and not again:
+                looked_meanwhile = further and known is not before
+                if looked_meanwhile or not (prober.untried(known) and (every or further)):
+                    return known
+            known = known or Probe(base_url=self.base_url, model=self.model_id)
+            if again:
+                known = replace(known, forms={name: forms for name, forms in known.forms.items() if name != wire})
+            found = await prober.look(known, every=every)
+            found = replace(found, served_model=learned.served_model, context_length=self.context_length)
+            with _probing:
+                _probes[self._probe_key] = found
+            return found
 
-    async def _ask(self, known: Probe | None, learned: _Learned) -> Probe:
-        before = known or Probe(base_url=self.base_url, model=self.model_id)
-        found = await self._prober().look(before)
-        found = replace(found, served_model=learned.served_model, context_length=self.context_length)
-        with _probing:
-            _probes[self.base_url, self.model_id] = found
-        return found
-
-    def _prober(self) -> Prober:
-        return Prober(self.server, self.wire, self.dialect, self.send, self._ask_raw)
+    def _prober(self, wire: Wire) -> Prober:
+        return Prober(self.server, wire, self.dialect, self.send, self._ask_raw)
 
     def _ask_raw(self, body: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
         return self._transport.events("/completions", {"model": self.model_id, **body, **self._extra}, self._where)
 
-    async def _learn(self) -> _Learned:
+    async def _learn(self) -> Learned:
         """Ask once what the server tells about itself: context length, template, how it spells tags."""
-        if self._keyless:
+        if self._needs_key and self._key.value is None:
             raise ModelUnavailableError(
                 f"{self._where} needs a key", hint=f"pass api_key=, or set {' or '.join(self.server.keys)}"
             )
@@ -360,63 +366,26 @@ class Endpoint:
                 learned.tries += 1
                 try:
                     await self._be_told(learned)
+                except TimeoutError as error:  # asking again would cost every run that time again
+                    learned.told = True
+                    _logger.info("%s does not tell what it is: %s", self._where, error)
                 except ConnectionError as error:  # the turn itself will tell why, and the next one asks again
                     _logger.info("%s does not tell what it is: %s", self._where, error)
                 else:
                     learned.told = True
         return learned
 
-    async def _be_told(self, learned: _Learned) -> None:
-        for path, keys in self.server.context:
-            told = await self._transport.ask(path)
-            length = _dig(told, keys)
-            learned.context_length = learned.context_length or (length if isinstance(length, int) else None)
-            template = _dig(told, ("chat_template",))
-            learned.template = template if isinstance(template, str) else learned.template
-            served = _dig(told, ("model_alias",)) or _dig(told, ("data", 0, "id"))
-            learned.served_model = served if isinstance(served, str) else learned.served_model
+    async def _be_told(self, learned: Learned) -> None:
+        inquiry = Inquiry(self.server, self.model_id, self._transport.ask)
+        await inquiry.facts(learned)
         if self._asked_dialect is None and (learned.template or learned.served_model):
-            self._dialect = guess_dialect(f"{self.model_id} {learned.served_model}", chat_template=learned.template)
-        await self._learn_spelling(learned)
-
-    async def _learn_spelling(self, learned: _Learned) -> None:
-        """How the server's tokenizer spells the tags, if it can be asked."""
-        if self.server.tokenize is None:
-            return
-        plain = Tags.text(self.dialect)
-        tags = plain.call_open, plain.call_close, plain.think_open, plain.think_close
-        spelled = [await self._tokens(str(text)) for text in (*tags, *self.dialect.stops)]
-        if any(tokens is None for tokens in spelled):
-            return
-        single = [tokens[0] if tokens is not None and len(tokens) == 1 else None for tokens in spelled]
-        call_open, call_close, think_open, think_close = (
-            text if token is None else token for text, token in zip(tags, single[:4], strict=True)
-        )
-        learned.tags = replace(
-            plain, call_open=call_open, call_close=call_close, think_open=think_open, think_close=think_close
-        )
-        learned.ends = tuple(token for token in single[4:] if token is not None)
-
-    async def _tokens(self, text: str) -> list[int] | None:
-        assert self.server.tokenize is not None
-        path, name = self.server.tokenize
-        told = await self._transport.ask(path, {name: text, "parse_special": True, "add_special": False})
-        tokens = _dig(told, ("tokens",))
-        return cast("list[int]", tokens) if isinstance(tokens, list) else None
+            names = f"{self.model_id} {learned.served_model} {learned.root_model}"
+            self._dialect = guess_dialect(names, chat_template=learned.template)
+        await inquiry.spelling(learned, self.dialect)
 
 
 def _thinks(grammar: TurnGrammar) -> bool:
     return grammar.place == "in_thought" or (grammar.place == "start" and grammar.reasoning != "off")
-
-
-def _dig(value: Any, keys: tuple[str | int, ...]) -> Any:
-    """The value under some keys, or ``None`` where they do not lead anywhere."""
-    for key in keys:
-        try:
-            value = value[key]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return value
 
 
 def _at_least(least: int, **numbers: int | None) -> None:

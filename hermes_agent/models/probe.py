@@ -140,19 +140,33 @@ class Prober:
     send: Callable[[Posting, Request], AsyncGenerator[Event, None]]
     send_raw: Callable[[Mapping[str, Any]], AsyncGenerator[Event, None]]
 
-    async def look(self, before: Probe) -> Probe:
-        """Add what can be seen on this wire.
+    def untried(self, known: Probe | None) -> bool:
+        """Whether there are forms of this wire that were not asked for."""
+        tried = {} if known is None else known.forms.get(self.wire, {})
+        return any(form.name not in tried for form in self.server.forms.get(self.wire, ()))
+
+    async def look(self, before: Probe, *, every: bool = False) -> Probe:
+        """Add what can be seen on this wire: forms not tried before, strongest first, up to the first that bites.
+
+        Args:
+            before: What was seen before.
+            every: Try the weaker forms, too.
 
         Raises:
             ModelError: The server cannot be asked.
         """
-        forms: dict[str, Seen] = {}
-        named = before.reasoning_field
+        forms: dict[str, Seen] = dict(before.forms.get(self.wire, {}))
+        named, raw, prefill = before.reasoning_field, before.raw_completions, before.prefill
         for form in self.server.forms.get(self.wire, ()):
+            if form.name in forms:
+                continue
             forms[form.name], where = await self._try(form)
             named = named or where
-        raw = await self._raw_completions() if self.wire == "completions" else before.raw_completions
-        prefill = await self._prefill() if self.wire == "chat" else before.prefill
+            if forms[form.name] == "enforced" and not every:
+                break
+        if self.wire not in before.forms:
+            raw = await self._raw_completions() if self.wire == "completions" else raw
+            prefill = await self._prefill() if self.wire == "chat" else prefill
         return replace(
             before,
             forms={**before.forms, self.wire: forms},

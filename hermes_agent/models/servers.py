@@ -19,7 +19,6 @@ Sources, by row; what was only read in documentation is marked so in docs/server
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -27,7 +26,7 @@ from typing import Any, Literal, get_args
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats.grammar import Form as TurnForm
 
-__all__ = ["PLACE", "SERVERS", "Form", "FormKind", "Server", "Wire", "address", "filled", "server", "wire_named"]
+__all__ = ["OWN", "PLACE", "SERVERS", "Form", "FormKind", "Server", "Wire", "filled", "server", "wire_named"]
 
 Wire = Literal["completions", "chat", "native"]
 """How a turn goes over the wire: our prompt, raw; our prompt in chat messages; or the server's own tools."""
@@ -37,6 +36,9 @@ FormKind = TurnForm
 
 PLACE = "{grammar}"
 """Stands in a form's body where the grammar goes."""
+
+OWN = "{model}"
+"""Stands among the keys of `Server.context` for the entry of a list that is about this model."""
 
 
 _PLAIN_SAMPLING = {"temperature": "temperature", "top_p": "top_p", "seed": "seed"}
@@ -85,7 +87,8 @@ class Server:
         tool_choices: Which values of ``tool_choice`` it honours.
         parallel: It takes ``parallel_tool_calls``.
         schema_with_tools: ``response_format`` may stand beside ``tools``.
-        context: Where the context length stands: a path below the server's root, and the keys that lead there.
+        context: Where the context length stands: a path below the server's root, and the keys that lead there;
+            `OWN` is the model's entry in a list.
         preserves: The field for tokens that its text shall show although they are control tokens, as tags can be.
         tokenize: A path that tells the tokens of a text, and the name of the text's field; to learn whether a tag is
             one token.
@@ -151,7 +154,7 @@ _KWARGS = {
 }
 _EFFORT = {"on": {"reasoning_effort": "high"}, "off": {"reasoning_effort": "none"}}
 _ENABLED = {"on": {"reasoning": {"enabled": True}}, "off": {"reasoning": {"enabled": False}}}
-_MAX_MODEL_LEN = (("/v1/models", ("data", 0, "max_model_len")),)
+_MAX_MODEL_LEN = (("/v1/models", ("data", OWN, "max_model_len")),)
 
 SERVERS: dict[str, Server] = {
     row.name: row
@@ -302,7 +305,7 @@ SERVERS: dict[str, Server] = {
         ),
         Server(
             name="generic",
-            keys=("OPENAI_API_KEY",),
+            keys=("HERMES_SDK_API_KEY",),
             wires=("chat", "completions", "native"),
             forms={
                 "completions": (
@@ -316,7 +319,7 @@ SERVERS: dict[str, Server] = {
                 "chat": (_SCHEMA, *_LLAMA_FORMS[:2], *_VLLM_FORMS[:2], Form("ebnf", "gbnf", {"ebnf": PLACE})),
                 "native": (_SCHEMA,),
             },
-            context=(*_MAX_MODEL_LEN, ("/v1/models", ("data", 0, "context_length"))),
+            context=(*_MAX_MODEL_LEN, ("/v1/models", ("data", OWN, "context_length"))),
             enforces="name the server instead of 'generic' (vllm, sglang, llamacpp), so that its own fields are sent",
         ),
     )
@@ -337,25 +340,6 @@ def server(name: str | Server) -> Server:
             f"unknown server {name!r}", hint=f"choose one of {', '.join(SERVERS)}, or pass a Server of your own"
         )
     return SERVERS[name]
-
-
-def address(server: Server, given: str | None) -> str:
-    """Where a server listens: what was given, else ``HERMES_SDK_BASE_URL``, else its usual address.
-
-    Raises:
-        ConfigurationError: There is none, or it is no URL.
-    """
-    # A provider on the internet has one address; its key shall not go to whatever the variable names.
-    local = server.base_url is None or server.base_url.startswith("http://localhost")
-    url = given or (os.environ.get("HERMES_SDK_BASE_URL") if local else None) or server.base_url
-    if not url:
-        raise ConfigurationError(
-            f"{server.name!r} has no address of its own",
-            hint="pass base_url=, write the name as provider:model@http://host:port/v1, or set HERMES_SDK_BASE_URL",
-        )
-    if not url.startswith(("http://", "https://")):
-        raise ConfigurationError(f"base_url={url!r} is no URL", hint="it looks like http://localhost:8000/v1")
-    return url.rstrip("/")
 
 
 def wire_named(name: str) -> Wire:
