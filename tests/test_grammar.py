@@ -311,3 +311,11 @@ def test_llama3_writes_its_tags_as_text(llama3: tuple[Any, LLTokenizer], setting
     grammar = TurnGrammar(TOOLS, **settings)
     for text in TEXTS:
         assert _reads(grammar, tags, engine, tokenizer.encode(text, add_special_tokens=False)) == grammar.accepts(text)
+
+
+def test_a_dialect_with_tags_of_its_own_is_asked_with_them() -> None:
+    scratch = Tags.text(dialect("hermes-3-scratch-pad"))
+    grammar = TurnGrammar((), bool, reasoning="on")
+    text = "<scratch_pad>\nGoal: tell.\n</scratch_pad>\ntrue"
+    assert grammar.accepts(text, scratch)
+    assert not grammar.accepts(text)

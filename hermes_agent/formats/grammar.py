@@ -202,8 +202,12 @@ class TurnGrammar:
         """
         return compose(self._parts, Tags.text() if tags is None else tags)
 
-    def accepts(self, text: str) -> bool:
+    def accepts(self, text: str, tags: Tags | None = None) -> bool:
         """Whether ``text`` is a whole turn that this grammar allows. Needs no model.
+
+        Args:
+            text: The turn as it reads.
+            tags: ``Tags.text(dialect)`` for a dialect with tags of its own; without, the usual ones.
 
         Raises:
             GrammarError: The engine cannot compile the grammar.
@@ -212,7 +216,7 @@ class TurnGrammar:
             data = text.encode()
         except UnicodeEncodeError:  # a lone surrogate is in no token's bytes, so no model can write it
             return False
-        matcher = compiled(self.lark()).deep_copy()
+        matcher = compiled(self.lark(tags)).deep_copy()
         return matcher.try_consume_tokens(list(data)) == len(data) and matcher.is_accepting()
 
     def gbnf(self, tags: Tags | None = None) -> str:
