@@ -21,11 +21,13 @@ from outlines.types import CFG, JsonSchema, Regex
 from hermes_agent import Agent, Sampling
 from hermes_agent.errors import ContextLengthError, GuaranteeError, ModelError, ModelUnavailableError
 from hermes_agent.formats import TurnGrammar
+from hermes_agent.formats.grammar import Tags
 from hermes_agent.messages import SystemMessage, UserMessage
 from hermes_agent.models import resolve
 from hermes_agent.models.base import Chunk, Request
 from hermes_agent.models.base import Model as OurModel
 from hermes_agent.models.outlines_model import OutlinesModel
+from hermes_agent.reasoning import Reasoning
 
 
 class Adapter(ModelTypeAdapter):
@@ -184,6 +186,76 @@ def test_a_turn_is_taken_up_where_the_prompt_is_raw() -> None:
     assert model.asked[0][0].endswith("<|im_start|>assistant\n<think>\nHm")
     with pytest.raises(ModelError, match="cannot go on behind the beginning of a turn"):
         write(OutlinesModel(Blocking([], Adapter())), request)
+
+
+def thinking(model: OurModel, *, max_tokens: int | None = None, prefix: str = "", grammar: Any = None) -> list[Chunk]:
+    reasoning = Reasoning("on", max_tokens=3)
+    request = Request(
+        [UserMessage("Hi")], reasoning=reasoning, max_tokens=max_tokens, prefix=prefix, grammar=grammar
+    )  # fmt: skip
+
+    async def go() -> list[Chunk]:
+        async with aclosing(model.generate(request)) as chunks:
+            return [chunk async for chunk in chunks]
+
+    return anyio.run(go)
+
+
+class Thinking(Blocking):
+    """Thinks without end, until its thought is closed for it."""
+
+    def generate_stream(self, model_input: Any, output_type: Any = None, **inference_kwargs: Any) -> Iterator[Any]:
+        turn = model_input.rpartition("assistant\n")[2]
+        self.pieces = ["Yes", ".", "<|im_end|>"] if "</think>" in turn else ["<think>", "\n", *"abcdefgh"]
+        return super().generate_stream(model_input, output_type, **inference_kwargs)
+
+
+def test_a_budget_ends_a_thought() -> None:
+    model = Thinking([], RawAdapter(CFG))
+    grammar, ours = TurnGrammar((), reasoning="on"), OutlinesModel(model)
+    chunks = thinking(ours, max_tokens=90, grammar=grammar)
+    assert "".join(chunk.text for chunk in chunks) == "<think>\nab\n</think>\nYes."
+    assert chunks[-1] == Chunk("", "stop", thinking_tokens=3, thought_cut=True)
+    assert model.closed == 2
+    (first, whole, _), (second, rest, _) = model.asked
+    assert second == first + "<think>\nab\n</think>\n"
+    tags = Tags.text(ours.dialect)
+    assert (whole.definition, rest.definition) == (grammar.gbnf(tags), grammar.after_thought().gbnf(tags))
+
+
+def test_a_budget_ends_a_thought_that_is_taken_up() -> None:
+    model = Thinking([], RawAdapter())
+    chunks = thinking(OutlinesModel(model), prefix="<think>\nHm, ")
+    assert chunks[-1].thought_cut
+    assert model.asked[1][0].endswith("Hm, <think>\na\n</think>\n")
+
+
+def test_a_thought_within_its_budget_is_left_alone() -> None:
+    model = Blocking(["<think>", "a", "</think>", "\nYes."], RawAdapter())
+    chunks = thinking(OutlinesModel(model))
+    assert "".join(chunk.text for chunk in chunks) == "<think>a</think>\nYes."
+    assert (chunks[-1].thought_cut, len(model.asked)) == (False, 1)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Blocking(["x"], Adapter()),
+        Blocking(["x"], RawAdapter(), streams=False),
+        Async(["x"], RawAdapter(), streams=False),
+    ],
+)
+def test_a_budget_that_cannot_be_kept_is_refused(model: Any) -> None:
+    with pytest.raises(ModelError, match=r"cannot keep the budget of a thought, Reasoning\(max_tokens"):
+        thinking(OutlinesModel(model))
+    assert not model.asked
+
+
+def test_calls_inside_thoughts_need_a_raw_prompt() -> None:
+    model = Blocking(["x"], Adapter())
+    with pytest.raises(ModelError, match="inline"):
+        write(OutlinesModel(model), Request([UserMessage("Hi")], reasoning=Reasoning("auto", calls="inline")))
+    assert not model.asked
 
 
 @given(st.lists(st.sampled_from(["a", "<", "|", "<|im", "_end|>", "<|im_end|>", "b"]), max_size=8))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import re
+import sys
 import threading
 import warnings
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
@@ -34,8 +35,10 @@ from hermes_agent.formats.dialects import Dialect, guess_dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.grammar import Tags, TurnGrammar
 from hermes_agent.formats.prompt import render
-from hermes_agent.models.base import Chunk, Guarantee, Request
+from hermes_agent.models.base import Chunk, FinishReason, Guarantee, Request
 from hermes_agent.models.outlines_settings import settings_of
+from hermes_agent.models.thinking import ThoughtBudget, thought_budget
+from hermes_agent.models.written import Stops
 
 if TYPE_CHECKING:
     from outlines.models.base import AsyncModel, Model
@@ -45,6 +48,7 @@ __all__ = ["OutlinesModel"]
 _T = TypeVar("_T")
 _END = object()
 _WAIT_SECONDS = 0.01
+_KEEP_BUDGET = "keep the budget of a thought, Reasoning(max_tokens=…)"
 
 
 class OutlinesModel:
@@ -52,7 +56,8 @@ class OutlinesModel:
 
     Objects that take a raw prompt get ours; the others get chat messages with our system prompt in them. An object
     that cannot stream writes the turn in one piece, and is not stopped in the middle of it. No object of Outlines tells
-    how many tokens it read and wrote, or whether it stopped because it came to the limit.
+    how many tokens it read and wrote, or whether it stopped because it came to the limit; in the budget of a thought,
+    a piece of the stream counts as a token. A budget needs a raw prompt and a stream.
 
     Args:
         model: What ``outlines.from_llamacpp(...)``, ``from_mlxlm``, ``from_gemini`` and so on return.
@@ -101,26 +106,75 @@ class OutlinesModel:
 
         Raises:
             ContextLengthError: The object says that the prompt is too long.
-            ModelError: The object fails.
+            ModelError: The object fails, or cannot do what is asked.
         """
-        prompt = self._prompt(request)
-        arguments = {**settings_of(self._kind, request, self.dialect, raw=self._raw), **self._arguments}
-        stops = _Stops(self.dialect.stops if self._raw else ())
-        pieces = self._in_loop if _is_async(self.model) else self._in_thread
-        async with aclosing(pieces(prompt, request.grammar, arguments)) as texts:
+        self._check(request)
+        tags, limit = (self.dialect.think_open, self.dialect.think_close), request.max_tokens or sys.maxsize
+        budget = None if request.reasoning.max_tokens is None else thought_budget(request, tags, limit)
+        written = [request.prefix]
+        stops = self._stops()
+        async with aclosing(self._pieces(request, stops, budget)) as texts:
             async for text in texts:
+                written.append(text)
+                yield Chunk(text, thinking_tokens=0 if budget is None else budget.used)
+        if budget is None or not budget.cut:
+            yield Chunk(stops.rest(), "stop", thinking_tokens=0 if budget is None else budget.used)
+            return
+        closing = stops.rest() + budget.closing + self.dialect.think_separator
+        yield Chunk(closing, thinking_tokens=budget.used)
+        left = None if request.max_tokens is None else request.max_tokens - budget.used
+        stops = self._stops()
+        if left is None or left > 0:
+            behind = None if request.grammar is None else request.grammar.after_thought()
+            rest = replace(request, prefix="".join([*written, closing]), grammar=behind, max_tokens=left)
+            async with aclosing(self._pieces(rest, stops, None)) as texts:
+                async for text in texts:
+                    yield Chunk(text, thinking_tokens=budget.used)
+        finish: FinishReason = "length" if left is not None and left <= 0 else "stop"
+        yield Chunk(stops.rest(), finish, thinking_tokens=budget.used, thought_cut=True)
+
+    def _check(self, request: Request) -> None:
+        """What needs a turn that can be taken up is refused before anything is written, or any tool is run."""
+        reasoning = request.reasoning
+        if self._raw or reasoning.mode == "off":
+            return
+        if reasoning.calls == "inline":
+            raise self._cannot('answer calls inside thoughts, as Reasoning(calls="inline") wants')
+        if reasoning.max_tokens is not None:
+            raise self._cannot(_KEEP_BUDGET)
+
+    def _cannot(self, what: str) -> ModelError:
+        why = "cannot stream" if self._raw else "takes chat messages, and cannot go on behind the beginning of a turn"
+        return ModelError(
+            f"{self.name!r} cannot {what}: it {why}",
+            hint='leave that out, or use a transformers model, or a server by name, such as "vllm:model@http://host/v1"',
+        )
+
+    def _stops(self) -> Stops:
+        # Objects stop at tokens; not every stop is one.
+        return Stops(self.dialect.stops if self._raw else ())
+
+    async def _pieces(self, request: Request, stops: Stops, budget: ThoughtBudget | None) -> AsyncGenerator[str, None]:
+        """What the object writes, up to a stop, or to where the budget ends the thought."""
+        arguments = {**settings_of(self._kind, request, self.dialect, raw=self._raw), **self._arguments}
+        pieces = self._in_loop if _is_async(self.model) else self._in_thread
+        async with aclosing(pieces(request, arguments, budget)) as texts:
+            async for text in texts:
+                over = budget is not None and budget.push(text)
                 if ready := stops.feed(text):
-                    yield Chunk(ready)
+                    yield ready
                 if stops.reached:
-                    break
-        yield Chunk(stops.rest(), "stop")
+                    return
+                if over and budget is not None:
+                    budget.end()
+                    return
 
     async def _in_loop(
-        self, prompt: Any, grammar: TurnGrammar | None, arguments: dict[str, Any]
+        self, request: Request, arguments: dict[str, Any], budget: ThoughtBudget | None
     ) -> AsyncGenerator[str, None]:
         """What an async object writes."""
         model = cast("AsyncModel", self._generating)
-        wanted = self._output_type(grammar)
+        prompt, wanted = self._prompt(request), self._output_type(request.grammar)
         with _errors_of(self.name):
             try:
                 streamed = cast("AsyncGenerator[object, None]", model.generate_stream(prompt, wanted, **arguments))
@@ -128,13 +182,15 @@ class OutlinesModel:
                     async for piece in stream:
                         yield _text(piece)
             except NotImplementedError:
+                if budget is not None:
+                    raise self._cannot(_KEEP_BUDGET) from None
                 yield _text(await model.generate(prompt, wanted, **arguments))
 
     async def _in_thread(
-        self, prompt: Any, grammar: TurnGrammar | None, arguments: dict[str, Any]
+        self, request: Request, arguments: dict[str, Any], budget: ThoughtBudget | None
     ) -> AsyncGenerator[str, None]:
         """What an object that blocks writes: a call in a thread for each piece."""
-        model = cast("Model", self._generating)
+        model, prompt = cast("Model", self._generating), self._prompt(request)
         threads = anyio.CapacityLimiter(1)
 
         async def call(function: Callable[[], _T]) -> _T:
@@ -144,11 +200,13 @@ class OutlinesModel:
             await anyio.sleep(_WAIT_SECONDS)
         try:
             with _errors_of(self.name):
-                wanted = await call(lambda: self._output_type(grammar))
+                wanted = await call(lambda: self._output_type(request.grammar))
                 try:
                     stream = await call(lambda: model.generate_stream(prompt, wanted, **arguments))
                     piece = await call(lambda: next(stream, _END))
                 except NotImplementedError:
+                    if budget is not None:
+                        raise self._cannot(_KEEP_BUDGET) from None
                     yield _text(await call(lambda: model.generate(prompt, wanted, **arguments)))
                     return
                 try:
@@ -302,34 +360,6 @@ def _text(piece: object) -> str:
     if isinstance(piece, list):
         piece = cast("list[object]", piece)[0]
     return piece if isinstance(piece, str) else "" if piece is None else str(piece)
-
-
-class _Stops:
-    """Ends a turn at a stop string, which may come in pieces. Objects stop at tokens; not every stop is one."""
-
-    def __init__(self, stops: tuple[str, ...]) -> None:
-        self.reached = False
-        self._stops = stops
-        self._held = ""
-
-    def feed(self, text: str) -> str:
-        """What can be given out now."""
-        self._held += text
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if found:
-            self.reached, self._held = True, self._held[: min(found)]
-            return ""
-        longest = max(map(len, self._stops), default=1) - 1
-        keep = next((n for n in range(min(longest, len(self._held)), 0, -1) if self._may_stop(self._held[-n:])), 0)
-        ready, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return ready
-
-    def rest(self) -> str:
-        """What was held back."""
-        return self._held
-
-    def _may_stop(self, tail: str) -> bool:
-        return any(stop.startswith(tail) for stop in self._stops)
 
 
 @contextmanager

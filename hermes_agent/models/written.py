@@ -7,7 +7,7 @@ from typing import Literal
 from hermes_agent.formats.tags import fold
 from hermes_agent.models.replies import Reply
 
-__all__ = ["Beginning", "Behind", "Spent", "Until", "Written"]
+__all__ = ["Beginning", "Behind", "Spent", "Stops", "Until", "Written"]
 
 
 class Written:
@@ -133,6 +133,38 @@ class Behind:
     def rest(self) -> str:
         """What was held back, as it might have become a tag."""
         return self._held if self._place == "beginning" else ""
+
+
+class Stops:
+    """Ends a turn at one of several stop strings, which may come in pieces.
+
+    Attributes:
+        reached: There was one. Nothing behind it is given.
+    """
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self.reached = False
+        self._stops = stops
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """What can be given out now."""
+        self._held += text
+        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:
+            self.reached, self._held = True, self._held[: min(found)]
+            return ""
+        longest = max(map(len, self._stops), default=1) - 1
+        keep = next((n for n in range(min(longest, len(self._held)), 0, -1) if self._may_stop(self._held[-n:])), 0)
+        ready, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return ready
+
+    def rest(self) -> str:
+        """What was held back."""
+        return self._held
+
+    def _may_stop(self, tail: str) -> bool:
+        return any(stop.startswith(tail) for stop in self._stops)
 
 
 class Spent:
