@@ -14,7 +14,10 @@ __all__ = ["Event", "finishes", "read_event", "speaks"]
 Event = Mapping[str, Any]
 """One object of a stream, as the server sent it, in the shape of the API."""
 
-_TEXTS = ("text", "content", "reasoning", "reasoning_content", "thinking", "reasoning_details", "tool_calls")
+_TEXTS = (
+    "text", "content", "refusal", "reasoning", "reasoning_content", "thinking", "reasoning_details", "tool_calls",
+    "function_call",
+)  # fmt: skip
 
 
 def read_event(data: str, where: Where) -> Event:
@@ -57,10 +60,8 @@ def finishes(event: Event) -> bool:
 
 def _has_shape(event: Mapping[str, Any]) -> bool:
     """Whether everything that is looked into later is what it has to be; what is missing or null always is."""
-    return (
-        _holds(event, choices=list, model=str, usage=dict)
-        and all(_is(choice, dict) and _choice_has_shape(choice) for choice in event.get("choices") or ())
-        and (not event.get("usage") or _usage_has_shape(event["usage"]))
+    return _holds(event, choices=list, model=str) and all(
+        _is(choice, dict) and _choice_has_shape(choice) for choice in event.get("choices") or ()
     )
 
 
@@ -69,19 +70,13 @@ def _choice_has_shape(choice: Mapping[str, Any]) -> bool:
     return (
         _holds(choice, index=int, finish_reason=str)
         and _is(delta, dict)
-        and _holds(delta, tool_calls=list)
+        and _holds(delta, tool_calls=list, function_call=dict)
         and all(_is(call, dict) and _call_has_shape(call) for call in delta.get("tool_calls") or ())
     )
 
 
 def _call_has_shape(call: Mapping[str, Any]) -> bool:
     return _holds(call, id=str, function=dict) and (_holds(call, index=int) or _holds(call, index=str))
-
-
-def _usage_has_shape(usage: Mapping[str, Any]) -> bool:
-    return _holds(usage, prompt_tokens=int, completion_tokens=int, completion_tokens_details=dict) and _holds(
-        usage.get("completion_tokens_details") or {}, reasoning_tokens=int
-    )
 
 
 def _holds(found: Mapping[str, Any], **kinds: type) -> bool:

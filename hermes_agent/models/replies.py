@@ -14,13 +14,16 @@ from typing import Any, cast
 from hermes_agent.errors import ModelError
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.segments import neutralise
-from hermes_agent.formats.wire import dump_json, serialise_call
+from hermes_agent.models.native_calls import NativeCalls
 from hermes_agent.reasoning import Mode
 from hermes_agent.turn import FinishReason
 
 __all__ = ["Reply"]
 
 _HELD_CHARS = 64
+_MOST_TOKENS = 10**12
+_ECHO_CHARS = 8
+"""A beginning that is no longer is like a token, which the model can write again."""
 _HALF = re.compile("[\ud800-\udfff]")
 _BROKEN_OFF = ("content_filter", "error", "abort", "network_error")
 
@@ -53,7 +56,7 @@ class Reply:
         self.input_tokens = self.output_tokens = self.reasoning_tokens = self.pieces = 0
         self.model = ""
         self.reasoning_field: str | None = None
-        self._dialect, self._mode, self._fields, self._tools, self._echo = dialect, mode, fields, tools, echo
+        self._dialect, self._mode, self._fields, self._echo = dialect, mode, fields, echo
         self._inside = inside
         self._thought: list[str] = []
         self._held = ""
@@ -61,7 +64,8 @@ class Reply:
         self._last = self._half = ""
         self._delta: Any = None
         self._repeats = 0
-        self._calls: dict[Any, _Call] = {}
+        self._calls = NativeCalls(tools, dialect)
+        self._said: list[str] = []
 
     def feed(self, event: Mapping[str, Any]) -> str:
         """The text that an event adds to the turn.
@@ -77,8 +81,8 @@ class Reply:
             delta: Any = choice.get("delta") or choice.get("message") or choice
             before = self.pieces
             text += self._thoughts(delta) + self._content(delta)
-            for position, call in enumerate(delta.get("tool_calls") or ()):
-                self._call(call, position)
+            self.pieces += self._calls.add(delta.get("tool_calls") or ())
+            self.pieces += self._calls.add_legacy(delta.get("function_call") or {})
             if self.pieces > before:
                 self._repeats += delta == self._delta
                 self._delta = delta
@@ -120,10 +124,13 @@ class Reply:
         if self._inside:
             return self._release()
         if self._spoke or self._calls:
-            text = self._close_thought() + self._calls_text()
+            before = "" if self._spoke else self._open_thought()
+            text = before + self._close_thought() + self._calls_text()
         elif self._thought and self._mode != "on" and self.finish == "stop":
             said = "".join(self._thought)
-            text = said if self._mode == "off" else self._close_thought() + said
+            # Where thinking was off, the whole turn landed in the field; else it is a thought, and calls in it are not
+            # meant: it may answer, but not act.
+            text = said if self._mode == "off" else self._close_thought() + neutralise(said, self._dialect)
         else:
             text = self._open_thought() if self._mode == "off" and self._thought else ""
             text += self._close_thought() if self.finish == "stop" else self._release()
@@ -131,11 +138,11 @@ class Reply:
 
     def _note_usage(self, event: Mapping[str, Any]) -> None:
         self.model = event.get("model") or self.model
-        if usage := event.get("usage"):
-            self.input_tokens = usage.get("prompt_tokens") or self.input_tokens
-            self.output_tokens = usage.get("completion_tokens") or self.output_tokens
-            details: Mapping[str, Any] = usage.get("completion_tokens_details") or {}
-            self.reasoning_tokens = details.get("reasoning_tokens") or self.reasoning_tokens
+        usage = _mapping(event.get("usage"))
+        self.input_tokens = _tokens(usage.get("prompt_tokens")) or self.input_tokens
+        self.output_tokens = _tokens(usage.get("completion_tokens")) or self.output_tokens
+        details = _mapping(usage.get("completion_tokens_details"))
+        self.reasoning_tokens = _tokens(details.get("reasoning_tokens")) or self.reasoning_tokens
 
     def _note_end(self, choice: Mapping[str, Any]) -> None:
         reason = choice.get("finish_reason")
@@ -165,18 +172,24 @@ class Reply:
         return opening + self._as_data(said)
 
     def _reasoning_in(self, delta: Mapping[str, Any]) -> str:
-        """The thought in a delta. Several fields may say the same; the first that did is listened to."""
-        for name in (self.reasoning_field,) if self.reasoning_field else (*self._fields, "reasoning_details"):
+        """The thought in a delta; another field than the usual one is listened to only where that one is not there.
+
+        Several fields may say the same at once.
+        """
+        usual = self.reasoning_field
+        if usual is not None and delta.get(usual) is not None:
+            return _plain(delta[usual])
+        for name in (*self._fields, "reasoning_details"):
             said = _plain(delta.get(name))
             if said:
-                self.reasoning_field = name
+                self.reasoning_field = usual or name
                 return said
         return ""
 
     def _content(self, delta: Mapping[str, Any]) -> str:
-        said = _plain(delta.get("text")) or _plain(delta.get("content")) or _plain(delta.get("refusal"))
-        if self._echo and said:
-            said = self._without_echo(said)
+        said = _plain(delta.get("text"))  # of raw completions, which repeat nothing unless asked to
+        if not said:
+            said = self._without_echo(_plain(delta.get("content")) or _plain(delta.get("refusal")))
         if not said:
             return ""
         self.pieces += 1
@@ -184,14 +197,15 @@ class Reply:
             return self._release() + said
         before = "" if self._spoke else self._open_thought()
         self._spoke, self._last = True, said[-1]
+        self._said.append(said)
         return before + self._close_thought() + said
 
     def _without_echo(self, said: str) -> str:
-        """A server may repeat the turn's beginning before it writes on."""
+        """A chat server may repeat the turn's beginning before it writes on; a short one the model may have meant."""
+        if not said or not self._echo:
+            return said
         echo, self._echo = self._echo, ""
-        if said.startswith(echo):
-            return said[len(echo) :]
-        return said
+        return said[len(echo) :] if len(echo) >= _ECHO_CHARS and said.startswith(echo) else said
 
     def _opening(self) -> str:
         self._thinking = True
@@ -221,68 +235,21 @@ class Reply:
         held, self._held = self._held, ""
         return neutralise(held, self._dialect)
 
-    def _call(self, delta: Mapping[str, Any], position: int) -> None:
-        index = delta.get("index")
-        if index is None:  # never by id, which only the first piece has; but a whole call has one, and no index
-            index = delta.get("id") or position
-        call = self._calls.setdefault(index, _Call())
-        self.pieces += 1
-        function: Mapping[str, Any] = delta.get("function") or {}
-        call.ids.add(delta.get("id") or "")
-        call.add(function.get("name"), function.get("arguments"))
-
     def _calls_text(self) -> str:
-        written: list[str] = []
-        seen: set[tuple[frozenset[str], str]] = set()
-        for call in self._calls.values():
-            block = call.block(self._tools, self._dialect, cut=self.finish == "length")
-            same = frozenset(call.ids - {""}), block
-            if same[0] and same in seen:
-                continue
-            seen.add(same)
-            written.append(block)
+        written = self._calls.blocks("".join(self._said), cut=self.finish == "length")
         lead = "\n" if written and self._spoke and self._last != "\n" else ""
         return lead + "\n".join(written)
 
 
-class _Call:
-    """One call, put together from its pieces."""
-
-    def __init__(self) -> None:
-        self.ids: set[str] = set()
-        self._name = ""
-        self._arguments: list[str] = []
-
-    def add(self, name: object, arguments: object) -> None:
-        if isinstance(name, str) and name != self._name:  # an empty name, or the same again, says nothing
-            self._name += name
-        if isinstance(arguments, str):
-            self._arguments.append(arguments)
-        elif arguments is not None:
-            self._arguments = [dump_json(arguments)]
-
-    def block(self, tools: Collection[str], dialect: Dialect, *, cut: bool) -> str:
-        """The call as the format writes it; what cannot be read stays unreadable, without markup."""
-        name = _once(self._name)[0] if self._name not in tools and _once(self._name)[0] in tools else self._name
-        text = "".join(self._arguments)
-        for candidate in _once(text) or ():
-            try:
-                found: Any = json.loads(candidate) if candidate.strip() else ({} if not cut else None)
-            except (ValueError, RecursionError):
-                continue
-            if found is None and not cut:
-                found = {}
-            if isinstance(found, dict):
-                return serialise_call(name, cast("dict[str, Any]", found))
-        broken = neutralise(text, dialect)
-        end = "" if cut else "}\n</tool_call>"
-        return f'<tool_call>\n{{"name": {dump_json(name)}, "arguments": {broken}{end}'
+def _mapping(value: object) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
 
 
-def _once(text: str) -> tuple[str, ...]:
-    """``text``, and its half if it is that half twice."""
-    half = text[: len(text) // 2]
-    return (half, text) if half and half + half == text else (text,)
+def _tokens(value: object) -> int:
+    """A count out of a number; 0 for whatever else a server sends, as no turn shall fail over what it cost."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST_TOKENS:
+        return 0
+    return int(value)
 
 
 def _plain(value: object) -> str:

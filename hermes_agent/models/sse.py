@@ -36,5 +36,6 @@ class EventReader:
             self._data.append(line[5:].removeprefix(b" "))
         elif not line and self._data:
             # An event is only told whole, so a character cut by the network never shows.
-            yield b"\n".join(self._data).decode("utf-8", "replace")
-            self._data = []
+            whole, self._data = b"\n".join(self._data), []
+            if whole.strip():  # an empty one keeps the connection alive
+                yield whole.decode("utf-8", "replace")
