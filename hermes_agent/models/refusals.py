@@ -26,6 +26,14 @@ _FIELD = re.compile(
     r"|unknown (?:field|parameter|argument)|unsupported|not (?:supported|permitted|allowed)",
     re.IGNORECASE,
 )
+# Words of a refusal that leaving out a field would not help.
+_ELSEWHERE = re.compile(
+    r"model\b.{0,80}?\b(?:not (?:found|exist|loaded|available)|(?:does|do) not exist|unknown)"
+    r"|(?:unknown|invalid|no such|missing) model|api[ _-]?key|unauthori[sz]ed|authenticat|credits?\b|quota|billing"
+    r"|rate.?limit|overloaded|out of memory|\bloading\b",
+    re.IGNORECASE,
+)
+_TURNED_DOWN = frozenset({400, 415, 422, 500, 501})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,7 @@ class Failure(Exception):  # noqa: N818  # never leaves this package: it carries
         retry: The same request may succeed if it is sent again.
         after: Seconds that the server asked to wait.
         status: The HTTP status, where there was an answer.
-        field: The server's words are about a field that we sent.
+        field: A field that we sent may be the reason: the words are about one, or nothing else is named that it was.
     """
 
     def __init__(
@@ -85,14 +93,21 @@ def refusal(where: Where, status: int, body: str, *, after: float | None = None)
     if status in (404, 405):
         hint = "check the model's name (curl BASE_URL/models lists them) and that the base URL ends in /v1"
         return Failure(ModelUnavailableError(message, hint=hint, raw=body), status=status)
+    field = bool(_FIELD.search(body)) or (status in _TURNED_DOWN and not _ELSEWHERE.search(body))
     retry = status in _RETRIED or status >= 500
     if retry:
         hint = "try again later" if status == 429 else "look at the server's log"
-        return Failure(ModelUnavailableError(message, hint=hint, raw=body), retry=retry, after=after, status=status)
+        return Failure(
+            ModelUnavailableError(message, hint=hint, raw=body),
+            retry=retry,
+            after=after,
+            status=status,
+            field=field and status in _TURNED_DOWN,
+        )
     return Failure(
         ModelError(message, hint="the server does not take this request; its words say why", raw=body),
         status=status,
-        field=bool(_FIELD.search(body)),
+        field=field,
     )
 
 
