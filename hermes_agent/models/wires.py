@@ -96,7 +96,7 @@ def _completions(posting: Posting, request: Request, server: Server, dialect: Di
 
 def _chat(posting: Posting, request: Request, server: Server, dialect: Dialect) -> dict[str, Any]:
     messages = chat_messages(
-        request.messages, dialect=dialect, tools=request.tools, output=request.output, reasoning=request.reasoning
+        request.messages, dialect=dialect, tools=request.tools, output=request.output, reasoning=posting.thinking
     )
     body: dict[str, Any] = {
         "messages": messages,
@@ -126,8 +126,8 @@ def _native(posting: Posting, request: Request, server: Server, dialect: Dialect
 
 
 def _native_tools(request: Request, server: Server) -> dict[str, Any]:
-    grammar = request.grammar
-    choice = "auto" if grammar is None else grammar.tool_choice
+    asked = request if request.grammar is None else request.grammar
+    choice = asked.tool_choice
     offered = request.tools
     wanted: Any = choice
     if choice not in ("auto", "none", "required"):
@@ -143,8 +143,8 @@ def _native_tools(request: Request, server: Server) -> dict[str, Any]:
         return {}
     if server.tool_choices != ("auto",):
         body["tool_choice"] = wanted
-    if server.parallel and grammar is not None:
-        body["parallel_tool_calls"] = grammar.parallel is True or int(grammar.parallel) > 1
+    if server.parallel:
+        body["parallel_tool_calls"] = asked.parallel is True or int(asked.parallel) > 1
     return body
 
 
