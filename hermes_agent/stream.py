@@ -294,5 +294,7 @@ async def watch(run: Run, output: Output[OutputT]) -> AsyncGenerator[RunStream[O
             broke = error
         finally:
             group.cancel_scope.cancel()
-    if (error := ending or broke) is not None:
-        raise error
+    if ending is not None:
+        raise ending
+    if broke is not None:
+        raise broke

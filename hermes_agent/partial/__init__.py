@@ -1,7 +1,8 @@
 """Answers that are still being written, as objects that are valid as far as they go.
 
 The text of a typed answer is read again when it has grown by a sixteenth, so that the whole work grows with its
-length and no faster, while a short answer is followed letter by letter.
+length and no faster. Finished items of the outermost list are read once, and what is behind them is followed as an
+answer of its own: a finished item is shown at once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, cast
 from typing_extensions import TypeVar
 
 from hermes_agent.output import Output
-from hermes_agent.partial.text import GrowingJson, Hidden, Invalid
+from hermes_agent.partial.text import GrowingJson, Hidden, Invalid, Level
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -52,6 +53,8 @@ class Partials(Generic[T]):
         self._text = GrowingJson()
         self._read_at = 0
         self._steps = 0
+        self._list: Level | None = None
+        self._extra = 0
         self._last: tuple[T] | None = None
         self._over = self._output.kind != "json"
 
@@ -67,9 +70,9 @@ class Partials(Generic[T]):
     def read(self) -> tuple[T] | None:
         """The answer as far as it goes; ``None`` if there is nothing new to show, or it is too early to look."""
         text = self._text
-        if self._over or text.steps == self._steps or len(text) - self._read_at < self._read_at / GROWTH:
+        if self._over or text.steps == self._steps or not self._is_due(text):
             return None
-        self._read_at, self._steps = len(text), text.steps
+        self._read_at, self._steps, self._list = len(text), text.steps, text.outermost_list()
         if text.over or not (text.levels or text.string is not None):
             return None  # what is whole is judged by the run
         value = self._value(text)
@@ -77,6 +80,21 @@ class Partials(Generic[T]):
             return None
         self._last = value
         return value
+
+    def _is_due(self, text: GrowingJson) -> bool:
+        """Whether reading again now keeps the whole work in bounds."""
+        outermost = text.outermost_list()
+        settled = 0
+        if self._growth is not None and outermost is not None and self._growth.follows(outermost):
+            settled = outermost.whole
+        if len(text) - self._read_at >= (self._read_at - settled) / GROWTH:
+            return True
+        # A list that is new, or has ended, is read at once while all such readings together cost twice the length.
+        begun = outermost is not None and outermost.whole > outermost.start + 1
+        if outermost is not self._list and (begun or outermost is None) and self._extra <= len(text):
+            self._extra += len(text)
+            return True
+        return False
 
     def _value(self, text: GrowingJson) -> tuple[T] | None:
         before = text.parsed

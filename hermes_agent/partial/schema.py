@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from hermes_agent.json_schema import Problems, compile_schema
-from hermes_agent.partial.text import GrowingJson, Hidden, Invalid
+from hermes_agent.partial.text import GrowingJson, Hidden, Invalid, Level
 
 __all__ = ["SchemaGrowth", "any_value"]
 
@@ -48,6 +48,10 @@ class SchemaGrowth:
             return self._value(self._root, text, 0)
         except RecursionError:  # references that lead back to themselves
             raise Hidden from None
+
+    def follows(self, level: Level) -> bool:  # what a `TypeGrowth` is asked
+        """Whether another reading of this outermost list reads only what is new: never, as all of it is checked."""
+        return False
 
     def _value(self, schema: object, text: GrowingJson, depth: int) -> Any:
         if schema is True or schema == {}:

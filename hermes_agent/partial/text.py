@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from bisect import bisect_right
+from copy import copy
+from dataclasses import dataclass, field
 from typing import Any
 
 from hermes_agent.output import strict_json
@@ -36,12 +38,14 @@ class Level:
         start: Where it stands.
         whole: The end of its last whole member; just behind the bracket while there is none.
         key: The span of the name of the member being written, quotes and all; ``None`` where none is whole.
+        decoded: What `GrowingJson.plain` last made of it, behind the end up to which it was read.
     """
 
     bracket: str
     start: int
     whole: int
     key: tuple[int, int] | None = None
+    decoded: tuple[int, Any] | None = field(default=None, compare=False, repr=False)
 
 
 class GrowingJson:
@@ -65,6 +69,7 @@ class GrowingJson:
         self.parsed = 0
         self.over = False
         self._pieces: list[str] = []
+        self._starts: list[int] = []
         self._length = 0
         self._in_string = False
         self._key_at: int | None = None
@@ -77,14 +82,20 @@ class GrowingJson:
     @property
     def text(self) -> str:
         """All of it so far."""
-        if len(self._pieces) > 1:
-            self._pieces = ["".join(self._pieces)]
-        return self._pieces[0] if self._pieces else ""
+        return "".join(self._pieces)
+
+    def _slice(self, start: int, stop: int) -> str:
+        """What stands from ``start`` to ``stop``, at a cost that the rest does not add to."""
+        first = max(0, bisect_right(self._starts, start) - 1)
+        base = self._starts[first]
+        pieces = self._pieces[first : bisect_right(self._starts, stop)]
+        return "".join(pieces)[start - base : stop - base]
 
     def feed(self, piece: str) -> None:
         """Read on."""
         base, pos = self._length, 0
         self._pieces.append(piece)
+        self._starts.append(base)
         self._length += len(piece)
         while pos < len(piece) and not self.over:
             pos = self._inside(piece, pos, base) if self._in_string else self._between(piece, pos, base)
@@ -167,17 +178,39 @@ class GrowingJson:
     def members(self, depth: int) -> str:
         """The container at ``depth`` as if it ended behind its last whole member."""
         level = self.levels[depth]
-        text = self.text[level.start : level.whole] + _CLOSER[level.bracket]
+        text = self._slice(level.start, level.whole) + _CLOSER[level.bracket]
         self.parsed += len(text)
         return text
 
+    def members_since(self, depth: int, end: int) -> str:
+        """The array at ``depth`` with only those whole members that begin behind ``end``, the end of another.
+
+        Raises:
+            Invalid: There is no comma between them.
+        """
+        level = self.levels[depth]
+        text = self._slice(end, level.whole).lstrip(" \t\r\n")
+        if end > level.start + 1:
+            if not text.startswith(","):
+                raise Invalid
+            text = text[1:]
+        self.parsed += len(text)
+        return f"[{text}]"
+
+    def outermost_list(self) -> Level | None:
+        """The first open array."""
+        return next((level for level in self.levels if level.bracket == "["), None)
+
     def plain(self, depth: int) -> Any:
-        """The decoded value of `members`.
+        """The decoded value of `members`, for the caller to add to.
 
         Raises:
             Invalid: It is not JSON.
         """
-        return self._read(self.members(depth))
+        level = self.levels[depth]
+        if level.decoded is None or level.decoded[0] != level.whole:
+            level.decoded = (level.whole, self._read(self.members(depth)))
+        return copy(level.decoded[1])
 
     def key(self, depth: int) -> str:
         """The name of the member being written in the object at ``depth``.
@@ -189,7 +222,7 @@ class GrowingJson:
         if (span := self.levels[depth].key) is None:
             raise Hidden
         self.parsed += span[1] - span[0]
-        key: str = self._read(self.text[slice(*span)])
+        key: str = self._read(self._slice(*span))
         return key
 
     def grown(self) -> str:
@@ -201,7 +234,7 @@ class GrowingJson:
         """
         if self.string is None:
             raise Hidden
-        match = _WHOLE_CHARACTERS.match(self.text, self.string + 1)
+        match = _WHOLE_CHARACTERS.match(self._slice(self.string + 1, self._length))
         body = match[0] if match else ""
         if half := _HALF_PAIR.search(body, max(0, len(body) - 6)):
             # Only if it is an escape: the backslashes before it pair up otherwise.

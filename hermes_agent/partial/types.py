@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
+from copy import copy
 from typing import TYPE_CHECKING, Any, cast
 
 from hermes_agent.output import strict_json
 from hermes_agent.partial.schema import any_value
-from hermes_agent.partial.text import GrowingJson, Hidden, Invalid
+from hermes_agent.partial.text import GrowingJson, Hidden, Invalid, Level
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, TypeAdapter
@@ -32,6 +33,38 @@ _GROWING_TEXT = {"type", "strict", "min_length", "max_length", "strip_whitespace
 """What may be asked of a string that is shown while it grows: its beginning is then the beginning of its end."""
 
 
+@dataclasses.dataclass(slots=True, eq=False)
+class _Known:
+    """What came of reading the whole members of an open bracket by one schema.
+
+    Attributes:
+        level: The bracket.
+        end: Up to where it was read.
+        value: What came of it.
+        failure: What was raised instead.
+    """
+
+    level: Level
+    end: int | None = None
+    value: Any = None
+    failure: type[Hidden | Invalid] | None = None
+
+    def check(self, end: int | None = None) -> None:
+        """Raise again what was raised, at ``end`` if that is told."""
+        if self.failure is not None and end in (None, self.end):
+            raise self.failure
+        self.failure = None
+
+    @contextmanager
+    def failing(self) -> Generator[None, None, None]:
+        """Note what is raised."""
+        try:
+            yield
+        except (Hidden, Invalid) as error:
+            self.failure = type(error)
+            raise
+
+
 class TypeGrowth:
     """Reads what a `GrowingJson` holds as a type of pydantic's.
 
@@ -47,6 +80,8 @@ class TypeGrowth:
             self._definitions = {one["ref"]: one for one in core["definitions"]}
             core = core["schema"]
         self._root = core
+        self._known: dict[tuple[int, int], _Known] = {}
+        self._followed: Level | None = None
         self._validators: dict[tuple[int, frozenset[str] | None], tuple[Schema, SchemaValidator]] = {}
 
     def value(self, text: GrowingJson) -> Any:
@@ -56,7 +91,12 @@ class TypeGrowth:
             Hidden: There is nothing to show yet.
             Invalid: The answer cannot become valid.
         """
+        self._followed = None
         return self._value(self._root, {}, text, 0)
+
+    def follows(self, level: Level) -> bool:
+        """Whether the last reading read this outermost list item by item, so that another reads only what is new."""
+        return level is self._followed
 
     def _value(self, schema: Schema, config: Schema, text: GrowingJson, depth: int, *, choice: bool = False) -> Any:
         """The value at ``depth``; a ``choice`` of a union may hold no names but its own."""
@@ -125,14 +165,42 @@ class TypeGrowth:
         return found[0]
 
     def _collection(self, schema: Schema, config: Schema, text: GrowingJson, depth: int) -> Any:
-        whole = {name: value for name, value in schema.items() if name not in ("min_length", "ref")}
-        value = self._read(schema, whole, config, text.members(depth), text)
+        value = self._whole_members(schema, config, text, depth)
         with suppress(Hidden):
             if schema["type"] == "list":
                 value.append(self._value(schema.get("items_schema", _ANY), config, text, depth + 1))
             elif _is_as_written(schema.get("keys_schema", _ANY), config) and (key := text.key(depth)) not in value:
                 value[key] = self._value(schema.get("values_schema", _ANY), config, text, depth + 1)
         return value
+
+    def _whole_members(self, schema: Schema, config: Schema, text: GrowingJson, depth: int) -> Any:
+        """A list or dict of what is whole, for the caller to add to; items of a list are read once."""
+        level = text.levels[depth]
+        known = self._known_of(schema, level, depth)
+        known.check()
+        later = ("min_length", "max_length", "ref") if schema["type"] == "list" else ("min_length", "ref")
+        whole = {name: value for name, value in schema.items() if name not in later}
+        if schema["type"] == "list" and level is text.outermost_list():
+            self._followed = level
+        if known.end == level.whole:
+            return copy(known.value)
+        with known.failing():
+            if schema["type"] == "list":
+                end = level.start + 1 if known.end is None else known.end
+                more = self._read(schema, whole, config, text.members_since(depth, end), text)
+                known.value = [*(known.value or []), *more]
+                if len(known.value) > (schema.get("max_length") or len(known.value)):
+                    raise Invalid
+            else:
+                known.value = self._read(schema, whole, config, text.members(depth), text)
+        known.end = level.whole
+        return copy(known.value)
+
+    def _known_of(self, schema: Schema, level: Level, depth: int) -> _Known:
+        known = self._known.get((id(schema), depth))
+        if known is None or known.level is not level:
+            known = self._known[id(schema), depth] = _Known(level)
+        return known
 
     def _typed_dict(self, schema: Schema, text: GrowingJson, depth: int, *, choice: bool) -> Any:
         fields: dict[str, Schema] = schema["fields"]
@@ -147,7 +215,7 @@ class TypeGrowth:
             }
             return {name: value for name, value in schema.items() if name not in ("cls", "ref")} | {"fields": present}
 
-        value: dict[str, Any] = self._members(schema, whole, fields, config, text, depth)[0]
+        value: dict[str, Any] = dict(self._members(schema, whole, fields, config, text, depth)[0])
         value.update(self._growing(fields, config, value, text, depth))
         return {name: value[name] for name in (*fields, *value) if name in value}
 
@@ -163,8 +231,8 @@ class TypeGrowth:
 
         (values, extra, given), early = self._members(schema, whole, fields, config, text, depth)
         growing = self._growing(fields, config, given, text, depth)
-        values.update(growing)
-        return _model(schema["cls"], {name: values[name] for name in fields}, extra, {*(given - early), *growing})
+        values = {name: growing.get(name, values[name]) for name in fields}
+        return _model(schema["cls"], values, copy(extra), {*(given - early), *growing})
 
     def _dataclass(self, schema: Schema, text: GrowingJson, depth: int, *, choice: bool) -> Any:
         inner: Schema = schema["schema"]
@@ -176,7 +244,7 @@ class TypeGrowth:
         def whole(early: frozenset[str] | None) -> Schema:
             return {**inner, "fields": [_absentable(name, field, early) for name, field in fields.items()]}
 
-        values: dict[str, Any] = self._members(schema, whole, fields, config, text, depth)[0][0]
+        values: dict[str, Any] = dict(self._members(schema, whole, fields, config, text, depth)[0][0])
         values.update(self._growing(fields, config, text.plain(depth), text, depth))
         return _data_object(schema["cls"], values)
 
@@ -194,18 +262,25 @@ class TypeGrowth:
         If that fails, it may be for want of fields that are not there yet: then once more, leaving out what looks at
         them, with no default validated.
 
-        Args:
-            whole: The schema to read by; given the names of the fields to leave out if it is the second time.
+        ``whole`` makes the schema to read by; it is given the names of the fields to leave out if it is the
+        second time.
 
         Returns:
             What pydantic made of it, and the names of the fields that were left out.
         """
-        json_text = text.members(depth)
-        try:
-            return self._read(owner, whole(None), config, json_text, text), frozenset()
-        except (Hidden, Invalid):
-            early = _early(fields, config, set(text.plain(depth)))
-            return self._read(owner, whole(early), config, json_text, text, early), early
+        level = text.levels[depth]
+        known = self._known_of(owner, level, depth)
+        known.check(level.whole)
+        if known.end != level.whole:
+            json_text = text.members(depth)
+            known.end = level.whole
+            with known.failing():
+                try:
+                    known.value = self._read(owner, whole(None), config, json_text, text), frozenset[str]()
+                except (Hidden, Invalid):
+                    early = _early(fields, config, set(text.plain(depth)))
+                    known.value = self._read(owner, whole(early), config, json_text, text, early), early
+        return cast("tuple[Any, frozenset[str]]", known.value)
 
     def _growing(
         self, fields: Mapping[str, Schema], config: Schema, given: Any, text: GrowingJson, depth: int
