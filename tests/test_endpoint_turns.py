@@ -20,7 +20,7 @@ from hermes_agent.models.servers import Wire
 from hermes_agent.models.written import Behind, Until
 from hermes_agent.reasoning import Mode, Reasoning
 from tests.scripted_server import ScriptedServer
-from tests.test_endpoint_replies import ADD, CALL, Told, deltas, say, texts
+from tests.told import ADD, CALL, Told, deltas, say, texts
 
 pytestmark = pytest.mark.anyio
 TAGS = "<think>", "</think>"
