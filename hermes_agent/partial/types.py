@@ -14,6 +14,16 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, cast
 
 from hermes_agent.output import strict_json
+from hermes_agent.partial.fields import (
+    ANY,
+    OMITTED,
+    Schema,
+    absentable,
+    extra_behaviour,
+    is_as_written,
+    json_names,
+    looking_back,
+)
 from hermes_agent.partial.schema import any_value
 from hermes_agent.partial.text import GrowingJson, Hidden, Invalid, Level
 
@@ -22,8 +32,6 @@ if TYPE_CHECKING:
     from pydantic_core import SchemaValidator
 
 __all__ = ["TypeGrowth"]
-
-Schema = Mapping[str, Any]
 
 _NO_TEXT = {"model", "dataclass", "typed-dict", "list", "dict", "none"}
 """Types that are never read from a JSON string."""
@@ -168,9 +176,9 @@ class TypeGrowth:
         value = self._whole_members(schema, config, text, depth)
         with suppress(Hidden):
             if schema["type"] == "list":
-                value.append(self._value(schema.get("items_schema", _ANY), config, text, depth + 1))
-            elif _is_as_written(schema.get("keys_schema", _ANY), config) and (key := text.key(depth)) not in value:
-                value[key] = self._value(schema.get("values_schema", _ANY), config, text, depth + 1)
+                value.append(self._value(schema.get("items_schema", ANY), config, text, depth + 1))
+            elif is_as_written(schema.get("keys_schema", ANY), config) and (key := text.key(depth)) not in value:
+                value[key] = self._value(schema.get("values_schema", ANY), config, text, depth + 1)
         return value
 
     def _whole_members(self, schema: Schema, config: Schema, text: GrowingJson, depth: int) -> Any:
@@ -205,12 +213,12 @@ class TypeGrowth:
     def _typed_dict(self, schema: Schema, text: GrowingJson, depth: int, *, choice: bool) -> Any:
         fields: dict[str, Schema] = schema["fields"]
         config: Schema = schema.get("config", {})
-        if choice and _extra(schema, config) != "allow":
+        if choice and extra_behaviour(schema, config) != "allow":
             self._only_own(fields, config, text, depth)
 
         def whole(early: frozenset[str] | None) -> Schema:
             present = {
-                name: {**field, "required": False} | ({"schema": _OMITTED} if name in (early or ()) else {})
+                name: {**field, "required": False} | ({"schema": OMITTED} if name in (early or ()) else {})
                 for name, field in fields.items()
             }
             return {name: value for name, value in schema.items() if name not in ("cls", "ref")} | {"fields": present}
@@ -223,11 +231,11 @@ class TypeGrowth:
         inner: Schema = schema["schema"]
         fields: dict[str, Schema] = inner["fields"]
         config: Schema = schema.get("config", {})
-        if choice and _extra(inner, config) != "allow":
+        if choice and extra_behaviour(inner, config) != "allow":
             self._only_own(fields, config, text, depth)
 
         def whole(early: frozenset[str] | None) -> Schema:
-            return {**inner, "fields": {name: _absentable(name, field, early) for name, field in fields.items()}}
+            return {**inner, "fields": {name: absentable(name, field, early) for name, field in fields.items()}}
 
         (values, extra, given), early = self._members(schema, whole, fields, config, text, depth)
         growing = self._growing(fields, config, given, text, depth)
@@ -238,11 +246,11 @@ class TypeGrowth:
         inner: Schema = schema["schema"]
         fields: dict[str, Schema] = {field["name"]: field for field in inner["fields"]}
         config: Schema = schema.get("config", {})
-        if choice and _extra(inner, config) != "allow":
+        if choice and extra_behaviour(inner, config) != "allow":
             self._only_own(fields, config, text, depth)
 
         def whole(early: frozenset[str] | None) -> Schema:
-            return {**inner, "fields": [_absentable(name, field, early) for name, field in fields.items()]}
+            return {**inner, "fields": [absentable(name, field, early) for name, field in fields.items()]}
 
         values: dict[str, Any] = dict(self._members(schema, whole, fields, config, text, depth)[0][0])
         values.update(self._growing(fields, config, text.plain(depth), text, depth))
@@ -278,7 +286,7 @@ class TypeGrowth:
                 try:
                     known.value = self._read(owner, whole(None), config, json_text, text), frozenset[str]()
                 except (Hidden, Invalid):
-                    early = _early(fields, config, set(text.plain(depth)))
+                    early = looking_back(fields, config, set(text.plain(depth)))
                     known.value = self._read(owner, whole(early), config, json_text, text, early), early
         return cast("tuple[Any, frozenset[str]]", known.value)
 
@@ -289,7 +297,7 @@ class TypeGrowth:
         try:
             key = text.key(depth)
             for name, field in fields.items():
-                if key in _keys(name, field, config) and name not in given:
+                if key in json_names(name, field, config) and name not in given:
                     return {name: self._value(field["schema"], config, text, depth + 1)}
         except Hidden:
             pass
@@ -304,7 +312,7 @@ class TypeGrowth:
         names = set(text.plain(depth))
         with suppress(Hidden):
             names.add(text.key(depth))
-        if names - {key for name, field in fields.items() for key in _keys(name, field, config)}:
+        if names - {key for name, field in fields.items() for key in json_names(name, field, config)}:
             raise Invalid
 
     def _read(
@@ -339,71 +347,6 @@ class TypeGrowth:
             schema = cast("Any", {"type": "definitions", "schema": whole, "definitions": [*self._definitions.values()]})
             known = self._validators[id(owner), early] = (owner, SchemaValidator(schema, cast("Any", config)))
         return known[1]
-
-
-_ANY: Schema = {"type": "any"}
-_NEVER: Schema = {"type": "literal", "expected": [object()]}
-_OMITTED: Schema = {"type": "default", "schema": _NEVER, "on_error": "omit"}
-
-
-def _optional(schema: Schema) -> Schema:
-    """A field that need not be there; what stands for it is not validated, whatever the configuration says."""
-    if schema["type"] == "default":
-        return schema
-    return {"type": "default", "schema": schema, "default": None, "validate_default": False}
-
-
-def _absentable(name: str, field: Schema, early: frozenset[str] | None) -> Schema:
-    """A field that need not be there; one that is ``early`` is read as if it were not, whatever is written."""
-    absent = _optional(field["schema"])
-    if early is not None:
-        absent = {**absent, "validate_default": False}
-        if name in early:
-            absent = {**absent, "schema": _NEVER, "on_error": "default"}
-    return {**field, "schema": absent}
-
-
-def _early(fields: Mapping[str, Schema], config: Schema, keys: set[str]) -> frozenset[str]:
-    """The fields whose validators may look at one before them that is not there yet."""
-    found: set[str] = set()
-    missing = False
-    for name, field in fields.items():
-        if missing and _sees_others(field["schema"]):
-            found.add(name)
-        missing = missing or not keys & _keys(name, field, config)
-    return frozenset(found)
-
-
-def _sees_others(schema: object) -> bool:
-    """Whether a validator is called that may look at the fields before; an object in it looks at its own."""
-    if isinstance(schema, Mapping):
-        one = cast("Schema", schema)
-        if one.get("type") in ("model", "dataclass", "typed-dict", "definition-ref"):
-            return False
-        if one.get("type") == "with-info":
-            return True
-        return any(_sees_others(part) for name, part in one.items() if name != "metadata")
-    return isinstance(schema, (list, tuple)) and any(map(_sees_others, cast("list[object]", schema)))
-
-
-def _is_as_written(schema: Schema, config: Schema) -> bool:
-    """Whether a string is always valid, and read just as it stands."""
-    plain = schema["type"] in ("str", "any") and not set(schema) - {"type", "strict", "metadata", "ref"}
-    return plain and not any(name.startswith("str_") for name in config)
-
-
-def _extra(fields: Schema, config: Schema) -> object:
-    """What becomes of names that are none of a type's."""
-    return fields.get("extra_behavior") or config.get("extra_fields_behavior")
-
-
-def _keys(name: str, field: Schema, config: Schema) -> set[str]:
-    """The names in JSON that are surely those of a field; longer paths are not looked into."""
-    alias = field.get("validation_alias")
-    if alias is None:
-        return {name}
-    by_name = config.get("validate_by_name") or config.get("populate_by_name")
-    return ({alias} if isinstance(alias, str) else set[str]()) | ({name} if by_name else set[str]())
 
 
 def _model(cls: type[BaseModel], values: dict[str, Any], extra: dict[str, Any] | None, given: set[str]) -> BaseModel:
