@@ -184,9 +184,9 @@ def test_what_the_environment_says_for_openai_goes_to_openai_alone(
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-1")
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Secret: s3cr3t\nAuthorization: Bearer another")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
-    own = {} if server_name in ("generic", "openai") else {"api_key": "own-key"}
+    own = None if server_name in ("generic", "openai") else "own-key"
     with hello() as server:
-        model = Endpoint("m", server=server_name, base_url=server.url, wire="chat", **own)
+        model = Endpoint("m", server=server_name, base_url=server.url, wire="chat", api_key=own)
         assert Agent(model).run_sync("x").output == "hello"
     for asked in server.requests:
         told = json.dumps(dict(asked.headers))

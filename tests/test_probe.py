@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from hermes_agent.errors import GuaranteeError, ModelUnavailableError
@@ -35,6 +37,9 @@ class Heedless(Loopback):
         if asked.path == "/v1/models":
             body = json.dumps({"data": [{"id": "served", "max_model_len": 2048}]}).encode()
             await client.whole(200, {"content-type": "application/json"}, body)
+            return
+        if not asked.path.endswith("completions"):
+            await client.whole(404, {"content-type": "application/json"}, b"{}")
             return
         said = {"text": self.text} if "prompt" in asked.json else {"delta": {"content": self.text}}
         events: list[dict[str, Any]] = [
@@ -145,6 +150,118 @@ async def test_a_probe_is_kept_for_the_process() -> None:
         assert len(server.requests) > asked + 1
         await first.aclose()
         await second.aclose()
+
+
+class Enforcing(Heedless):
+    """Holds to GBNF in ``structured_outputs``, and to regular expressions there; ignores all other fields."""
+
+    async def answer(self, asked: Asked, client: Client) -> None:
+        fields: dict[str, Any] = asked.json.get("structured_outputs", {}) if asked.body else {}
+        self.text = "zqx7" if "grammar" in fields or "regex" in fields else "Hello!"
+        await super().answer(asked, client)
+
+
+async def test_a_probe_ends_at_the_first_form_that_bites() -> None:
+    with Enforcing() as server:
+        model = Endpoint("m", server="vllm", base_url=server.url, wire="chat")
+        found = await model.probe()
+        assert found.forms["chat"] == {"structural_tag": "ignored", "structured_outputs.grammar": "enforced"}
+        posted = [asked for asked in server.requests if asked.method == "POST"]
+        assert len(posted) == 3  # and one looks whether a turn can be gone on with
+        found = await model.probe(every=True)
+        await model.aclose()
+    assert found.forms["chat"]["structured_outputs.regex"] == "enforced"
+    assert found.forms["chat"]["structured_outputs.json"] == "ignored"
+    posted = [asked for asked in server.requests if asked.method == "POST"]
+    assert len(posted) == 5, "what was seen is not asked for again"
+
+
+async def test_where_the_strongest_form_bites_a_probe_is_two_requests() -> None:
+    with Shallow() as server:
+        model = Endpoint("m", server="llamacpp", base_url=server.url)
+        await model.probe()
+        await model.aclose()
+    assert len([asked for asked in server.requests if asked.path == "/v1/completions"]) == 2
+
+
+class Lax(Heedless):
+    """Takes GBNF up to a size, and JSON schemas of any."""
+
+    async def answer(self, asked: Asked, client: Client) -> None:
+        fields: dict[str, Any] = asked.json if asked.body else {}
+        self.text = "Hello!"
+        if 0 < len(fields.get("grammar", "")) < 60:
+            self.text = "zqx7"
+        elif "json_schema" in fields:
+            self.text = '{"zqx7": "zqx7"}'
+        await super().answer(asked, client)
+
+
+async def test_weaker_forms_are_tried_where_the_stronger_does_not_hold_the_turn() -> None:
+    with Lax() as server:
+        model = Endpoint("lax", server="llamacpp", base_url=server.url)
+        assert "json_schema" not in (await model.probe()).forms["completions"]
+        assert await model.guarantee(TurnGrammar((), list[bool]), prove=True) == "server"
+        assert (await model.probe()).forms["completions"]["json_schema"] == "enforced"
+        await model.aclose()
+
+
+async def test_a_probe_is_of_one_row_of_the_table() -> None:
+    """Two rows may give one name to different fields, and try different ones."""
+    with Enforcing() as server:
+        generic = Endpoint("m", server="generic", base_url=server.url, wire="chat")
+        await generic.probe(every=True)
+        vllm = Endpoint("m", server="vllm", base_url=server.url, wire="chat")
+        assert "structured_outputs.regex" in (await vllm.probe(every=True)).forms["chat"]
+        few = replace(SERVERS["vllm"], forms={"chat": SERVERS["vllm"].forms["chat"][-1:]})
+        own = Endpoint("m", server=few, base_url=server.url, wire="chat")
+        assert (await own.probe()).forms["chat"] == {"structured_outputs.regex": "enforced"}
+        for model in (generic, vllm, own):
+            await model.aclose()
+
+
+async def test_a_proof_changes_no_wire_before_it_is_done() -> None:
+    """Others write turns meanwhile, and more than one may be proving."""
+    with Heedless() as server:
+        model = Endpoint("m", server="vllm", base_url=server.url)
+        seen: set[str] = set()
+        failed = 0
+
+        async def prove() -> None:
+            nonlocal failed
+            with pytest.raises(GuaranteeError):
+                await model.guarantee(TurnGrammar((), bool), prove=True)
+            failed += 1
+
+        async def watch() -> None:
+            while failed < 3:
+                seen.add(model.wire)
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            for _ in range(3):
+                tasks.start_soon(prove)
+        await model.aclose()
+    assert seen == {"completions"}
+    assert model.wire == "completions"
+
+
+async def test_those_who_prove_at_once_end_on_one_wire() -> None:
+    with Enforcing() as server:
+        row = replace(SERVERS["vllm"], name="apart", wires=("native", "chat", "completions"))
+        model = Endpoint("m", server=row, base_url=server.url)
+        came: list[str] = []
+
+        async def prove() -> None:
+            came.append(await model.guarantee(TurnGrammar((), bool), prove=True))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(prove)
+        await model.aclose()
+    assert came == ["server"] * 3
+    assert model.wire == "chat"
 
 
 async def test_a_server_that_cannot_be_asked_is_not_remembered_as_one_that_ignores() -> None:

@@ -61,6 +61,12 @@ def test_an_unknown_server_is_named() -> None:
         ("lmstudio:hermes-4-70b@q4_k_m", "hermes-4-70b@q4_k_m", "http://localhost:1234/v1", "chat"),
         ("llamacpp+native:x", "x", "http://localhost:8080/v1", "native"),
         ("generic:x@https://example.org/v1/", "x", "https://example.org/v1", "chat"),
+        ("vllm:x@HTTP://host:1/v1", "x", "http://host:1/v1", None),
+        ("vllm:a/b@c@https://host/v1/", "a/b@c", "https://host/v1", None),
+        ("vllm:x@http://[::1]:8000/v1", "x", "http://[::1]:8000/v1", None),
+        ("ollama:hermes3:8b@http://host:11434", "hermes3:8b", "http://host:11434", None),
+        ("ollama:hermes3@sha256:0123abcd", "hermes3@sha256:0123abcd", "http://localhost:11434/v1", None),
+        ("openrouter:nous/hermes:free", "nous/hermes:free", "https://openrouter.ai/api/v1", None),
         ("nous:Hermes-4-405B", "Hermes-4-405B", "https://inference-api.nousresearch.com/v1", "chat"),
         ("openai:some-model", "some-model", "https://api.openai.com/v1", "native"),
     ],
@@ -88,7 +94,20 @@ def test_the_environment_moves_local_servers_only(monkeypatch: pytest.MonkeyPatc
         ("vlm:x", "unknown model 'vlm:x'"),
         ("vllm:", "unknown model 'vllm:'"),
         ("vllm+raw:x", "unknown wire 'raw'"),
+        ("vllm+:x", "unknown wire ''"),
         ("generic:x", "has no address of its own"),
+        ("generic:x@http://", "'http://' is no URL"),
+        ("generic:x@http:///v1", "'http:///v1' is no URL"),
+        ("generic:x@http://:8000/v1", "is no URL"),
+        ("generic:x@http://host:99999/v1", "is no URL"),
+        ("generic:x@http://ho st/v1", "is no URL"),
+        ("vllm:x@localhost:8000/v1", "'@localhost:8000/v1' behind the model's name is no address"),
+        ("vllm:x@localhost", "is no address"),
+        ("vllm:x@gpu-1:8000", "is no address"),
+        ("vllm:x@gpu-1/v1", "is no address"),
+        ("vllm:x@http:/host/v1", "is no address"),
+        ("vllm:x@ftp://host/v1", "is no address"),
+        ("vllm:@http://host/v1", "names no model"),
     ],
 )
 def test_a_name_that_leads_nowhere_says_the_way_out(name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +115,15 @@ def test_a_name_that_leads_nowhere_says_the_way_out(name: str, said: str, monkey
     with pytest.raises(ConfigurationError, match=said) as caught:
         resolve(name)
     assert caught.value.hint
+
+
+def test_a_name_means_the_address_that_the_environment_holds_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERMES_SDK_BASE_URL", "http://first:9/v1")
+    first = _resolved("vllm:moving")
+    monkeypatch.setenv("HERMES_SDK_BASE_URL", "http://second:9/v1")
+    assert _resolved("vllm:moving").base_url == "http://second:9/v1"
+    monkeypatch.setenv("HERMES_SDK_BASE_URL", "http://first:9/v1")
+    assert _resolved("vllm:moving") is first
 
 
 @pytest.mark.parametrize(

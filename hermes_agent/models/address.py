@@ -14,7 +14,7 @@ __all__ = ["address", "masked", "split_name"]
 _USER = re.compile(r"(?<=//)[^/?#\s]*@")
 _URL_TAIL = re.compile(r"@(?=https?://)", re.IGNORECASE)
 _NO_URL_TAIL = re.compile(
-    r"@(?:[a-z][a-z0-9+.-]*:/.*|https?:.*|localhost(?:[:/].*)?|[^@/\s]+:\d{2,5}(?:/.*)?|[^@\s]+/v1/?)", re.IGNORECASE
+    r"@(?:[a-z][a-z0-9+.-]*:/.*|https?:.*|localhost(?:[:/].*)?|[^@/\s]+:\d{2,5}(?:/.*)?|[^@\s]+/v1/?)$", re.IGNORECASE
 )
 _LOOKS = "it looks like http://localhost:8000/v1"
 
@@ -66,8 +66,7 @@ def split_name(name: str) -> tuple[str, str | None]:
     if found := _URL_TAIL.search(name):
         return name[: found.start()], name[found.end() :]
     if found := _NO_URL_TAIL.search(name):
-        tail = found[0] if found.end() == len(name) else name[found.start() :]
         raise ConfigurationError(
-            f"{masked(tail)!r} behind the model's name is no address", hint=f"{_LOOKS}, with its http://"
+            f"{masked(found[0])!r} behind the model's name is no address", hint=f"{_LOOKS}, with its http://"
         )
     return name, None
