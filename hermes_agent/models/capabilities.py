@@ -112,7 +112,7 @@ class Inquiry:
 
     def _own(self, entries: Any) -> Any:
         """The entry of this model; an only one is taken to be it, as servers of one model heed no name."""
-        listed: list[Any] = entries if isinstance(entries, list) else []
+        listed: list[Any] = [*entries] if isinstance(entries, list) else []
         for name in ("id", "root"):
             for entry in listed:
                 if self._dig(entry, (name,)) == self.model_id:

@@ -182,11 +182,11 @@ class Endpoint:
             found = await self._look(wire, further=True)
 
     def _refusal(self, wire: Wire, others: tuple[Wire, ...], grammar: TurnGrammar) -> GuaranteeError:
-        probe = self._probed()
-        dropped = self._learned.dropped
+        probe, dropped = self._probed(), self._learned.dropped
+        tried: Mapping[str, Seen] = {} if probe is None else probe.forms.get(wire, {})
         found = ", ".join(
             f"{name}: {'not for this grammar' if (wire, name, grammar.key) in dropped else what}"
-            for name, what in ({} if probe is None else probe.forms.get(wire, {})).items()
+            for name, what in tried.items()
         )
         nor = f", nor on {' or '.join(map(repr, others))}" if others else ""
         return GuaranteeError(

@@ -142,8 +142,8 @@ class Prober:
 
     def untried(self, known: Probe | None) -> bool:
         """Whether there are forms of this wire that were not asked for."""
-        tried = {} if known is None else known.forms.get(self.wire, {})
-        return any(form.name not in tried for form in self.server.forms.get(self.wire, ()))
+        forms = self.server.forms.get(self.wire, ())
+        return known is None or any(form.name not in known.forms.get(self.wire, {}) for form in forms)
 
     async def look(self, before: Probe, *, every: bool = False) -> Probe:
         """Add what can be seen on this wire: forms not tried before, strongest first, up to the first that bites.
