@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 import hermes_agent
 import hermes_agent.formats
 
@@ -70,3 +72,12 @@ print(*sys.modules)
 """
     loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     assert not {"torch", "transformers", "outlines", "openai", "mcp"} & {n.partition(".")[0] for n in loaded.split()}
+
+
+def test_models_come_from_one_place() -> None:
+    from hermes_agent import models
+
+    for name in models.__all__:
+        assert getattr(models, name) is not None
+    with pytest.raises(AttributeError, match="nope"):
+        _ = models.nope

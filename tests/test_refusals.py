@@ -37,6 +37,21 @@ async def test_a_form_that_the_server_refuses_makes_room_for_the_next() -> None:
     assert second == third
 
 
+async def test_a_server_that_takes_the_turn_in_no_form_is_asked_in_the_strongest_next_time() -> None:
+    broken = 500, '{"error": {"message": "something went wrong"}}'
+    grammar = TurnGrammar((), list[int])
+    with Told([*[broken] * 4, deltas({"content": "[1]"})]) as told:
+        endpoint = Endpoint("m", server="llamacpp", base_url=told.url, wire="chat", max_retries=0)
+        request = Request([UserMessage("x")], grammar=grammar)
+        with pytest.raises(ModelError):
+            [c async for c in endpoint.generate(request)]
+        _ = [c async for c in endpoint.generate(request)]
+        await endpoint.aclose()
+        bodies = [a.json for a in told.requests if a.path.endswith("completions")]
+    assert bodies[-1].get("grammar") == bodies[0]["grammar"]
+    assert len(bodies) == 5
+
+
 async def test_a_prompt_that_leaves_less_room_gets_less() -> None:
     words = (
         "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens "

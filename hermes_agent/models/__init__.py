@@ -11,8 +11,21 @@ from hermes_agent.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from hermes_agent.models.base import Model, ModelLike
+    from hermes_agent.models.embedded import EmbeddedModel
+    from hermes_agent.models.endpoint import Endpoint, Timeouts
+    from hermes_agent.models.fallback import Fallback
+    from hermes_agent.models.local import LocalModel
 
-__all__ = ["PROVIDERS", "resolve"]
+__all__ = ["PROVIDERS", "EmbeddedModel", "Endpoint", "Fallback", "LocalModel", "Timeouts", "resolve"]
+
+# Name → module, imported on first use: none of them should cost the others' libraries.
+_HOMES = {
+    "EmbeddedModel": "embedded",
+    "Endpoint": "endpoint",
+    "Fallback": "fallback",
+    "LocalModel": "local",
+    "Timeouts": "endpoint",
+}
 
 PROVIDERS = {
     "embedded": "the small model that comes with the SDK",
@@ -118,3 +131,11 @@ def _endpoint(server: str, wire: str | None, model_id: str, address: str | None)
     from hermes_agent.models.servers import wire_named
 
     return Endpoint(model_id, server=server, wire="auto" if wire is None else wire_named(wire), base_url=address)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

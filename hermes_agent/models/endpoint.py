@@ -228,6 +228,7 @@ class Endpoint:
             ModelError: It fails in another way.
         """
         learned = await self._learn()
+        known = frozenset(learned.refused)
         while True:
             wire, begun = self.wire, False
             writing = Writing(self, request, wire)
@@ -239,6 +240,8 @@ class Endpoint:
             except Failure as failure:
                 form = writing.form_used
                 if begun or form is None or not failure.field:
+                    if not begun:  # it does not take the turn without those forms either, so it was not them
+                        learned.refused.intersection_update(known)
                     raise failure.error from failure.__cause__
                 # The server does not take this field: the next weaker form has to do, now and later.
                 learned.refused.add((wire, form.name))
