@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from hermes_agent.errors import ConfigurationError
 
@@ -55,7 +55,7 @@ class Reasoning:
                 f"unknown policy calls={self.calls!r} for calls inside the thinking",
                 hint=f"use one of {', '.join(map(repr, get_args(ReasoningCalls)))}",
             )
-        tokens: object = self.max_tokens
+        tokens = cast("object", self.max_tokens)
         if tokens is not None and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1):
             raise ConfigurationError(
                 f"Reasoning(max_tokens={self.max_tokens!r}) leaves no thought",
