@@ -39,7 +39,9 @@ def accepts(grammar: Any, text: str) -> bool:
 
 
 def walk(grammar: Any, random: Random, *, steps: int = 600, errors: str = "strict") -> str | None:
-    """A text that the grammar allows; ``None`` if the walk has not ended after so many bytes.
+    """A text that the grammar allows; ``None`` if the walk has not ended after so many bytes, or is no UTF-8.
+
+    xgrammar's character classes hold halves of surrogate pairs as bytes, which no reply of a server can hold as text.
 
     Args:
         grammar: As `compiled` gives it.
@@ -56,7 +58,10 @@ def walk(grammar: Any, random: Random, *, steps: int = 600, errors: str = "stric
         allowed = [code for code in range(_STOP) if words[code >> 5] >> (code & 31) & 1]
         ending = words[_STOP >> 5] >> (_STOP & 31) & 1
         if ending and (not allowed or random.random() < 0.3):
-            return written.decode(errors=errors)
+            try:
+                return written.decode(errors=errors)
+            except UnicodeDecodeError:
+                return None
         assert allowed, f"the grammar goes nowhere behind {bytes(written)!r}"
         closing = [byte for byte in allowed if byte in _CLOSERS]
         eager = random.random() < 0.5 + len(written) / steps
