@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 API := hermes_agent $(addprefix hermes_agent.,errors events limits messages models models.base models.embedded \
-	models.local output reasoning run sampling testing toolbox turn formats formats.dialects formats.grammar \
-	formats.parser formats.prompt formats.repair)
+	models.endpoint models.fallback models.local models.outlines models.probe models.servers output reasoning run \
+	sampling stream testing toolbox turn formats formats.dialects formats.grammar formats.parser formats.prompt \
+	formats.repair)
 
 .PHONY: help demo test check format bench docs package vocabularies clean
 help:  ## this list
