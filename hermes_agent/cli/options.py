@@ -71,7 +71,8 @@ ModelOption = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="embedded, hf:<hub id or folder>, or path.py:name of a Model. Without it HERMES_SDK_MODEL, else embedded.",
+        help="embedded, hf:<hub id or folder>, a server (vllm:<model>@<url>), or path.py:name of a Model. "
+        "Without it HERMES_SDK_MODEL, else embedded.",
         rich_help_panel=_SAMPLING,
     ),
 ]
