@@ -199,14 +199,12 @@ class Run:
             outcomes.append(outcome)
             if self.emit is not None:
                 await self._tell_call(outcome)
-        self._usage += Usage(tool_calls=sum(outcome.ran for outcome in outcomes))
         answers = iter(outcomes)
         for part in turn.parts:
             if isinstance(part, CallPart):
                 self._append(next(answers).message)
             elif isinstance(part, Fault) and part.kind != "unknown_tool":
                 self._append(fault_feedback(part, cut_off=finish == "length"))
-        self._answered_calls = self._answered_calls or any(not outcome.invalid for outcome in outcomes)
         self._raise_failures(outcomes)
         if broken or any(outcome.invalid for outcome in outcomes):
             self._correct(InvalidTurnError, turn, finish, "the model kept making calls that cannot be run")
@@ -236,8 +234,6 @@ class Run:
         calls = [replace(item, id=f"call_{at}_{i}") for i, item in enumerate(found) if isinstance(item, ToolCall)]
         self._check_calls(calls)
         outcomes = await self._run_calls(calls)
-        self._usage += Usage(tool_calls=sum(outcome.ran for outcome in outcomes))
-        self._answered_calls = self._answered_calls or any(not outcome.invalid for outcome in outcomes)
         self._raise_failures(outcomes)
         wrong = len(calls) < len(found) or any(outcome.invalid for outcome in outcomes)
         self._corrections = self._corrections + 1 if wrong else 0
@@ -254,13 +250,16 @@ class Run:
     async def _run_calls(self, calls: Sequence[ToolCall]) -> list[Outcome]:
         if not calls:
             return []
-        return await run_calls(
+        outcomes = await run_calls(
             calls,
             tools=self.plan.tools,
             limits=self.plan.limits,
             context_for=self._context,
             told=None if self.emit is None else self._tell_call,
         )
+        self._usage += Usage(tool_calls=sum(outcome.ran for outcome in outcomes))
+        self._answered_calls = self._answered_calls or any(not outcome.invalid for outcome in outcomes)
+        return outcomes
 
     def _context(self, call: ToolCall) -> RunContext[Any]:
         return RunContext(
