@@ -169,7 +169,7 @@ def test_the_server_behind_an_openai_object_is_known_by_its_address(url: str, se
 def test_headers_of_a_blocking_client_are_kept() -> None:
     model = resolve(outlines.from_vllm(client_of(default_headers={"x-team": "a"}, default_query={"v": "1"}), "m"))
     assert isinstance(model, Endpoint)
-    client = model._transport._given_client  # pyright: ignore[reportPrivateUsage]  # what goes onto the wire
+    client = model._transport._connections._given  # pyright: ignore[reportPrivateUsage]  # what goes onto the wire
     assert client is not None
     assert client.default_headers["x-team"] == "a"
     assert client.default_query == {"v": "1"}

@@ -16,7 +16,7 @@ from hermes_agent.formats.grammar import Tags, TurnGrammar
 from hermes_agent.models.address import address, masked
 from hermes_agent.models.base import Chunk, Guarantee, Request
 from hermes_agent.models.capabilities import Inquiry, Learned
-from hermes_agent.models.connection import Key
+from hermes_agent.models.connection import Connections, Key
 from hermes_agent.models.pace import LoopLock
 from hermes_agent.models.probe import Probe, Prober, Seen
 from hermes_agent.models.refusals import Failure, Where
@@ -110,9 +110,10 @@ class Endpoint:
         self._learned = Learned()
         self._learning, self._probing = LoopLock(), LoopLock()
         self._probe_key = self.base_url, model_id, self.server.name, repr(self.server.forms)
+        of_openai = self.server.name == "openai"
+        connections = Connections(url, key=self._key, client=client, http_client=http_client, of_openai=of_openai)
         self._transport = Transport(
-            url, key=self._key, client=client, http_client=http_client, of_openai=self.server.name == "openai",
-            timeouts=timeouts, max_retries=max_retries, max_in_flight=max_in_flight,
+            url, connections, timeouts=timeouts, max_retries=max_retries, max_in_flight=max_in_flight,
             requests_per_minute=requests_per_minute,
         )  # fmt: skip
 

@@ -19,7 +19,7 @@ import anyio
 from hermes_agent.errors import ModelUnavailableError
 from hermes_agent.models.address import masked
 from hermes_agent.models.clock import Clock, Timeouts, cut_off
-from hermes_agent.models.connection import Connections, Key
+from hermes_agent.models.connection import Connections
 from hermes_agent.models.event import Event, read_event, speaks
 from hermes_agent.models.pace import Gate, Pace
 from hermes_agent.models.refusals import Failure, Where, refusal
@@ -27,7 +27,6 @@ from hermes_agent.models.sse import EventReader
 
 if TYPE_CHECKING:
     import httpx2
-    from openai import AsyncOpenAI
 
 __all__ = ["Event", "Timeouts", "Transport"]
 
@@ -41,10 +40,7 @@ class Transport:
 
     Args:
         base_url: With ``/v1``.
-        key: Sent as a bearer token; without one, a placeholder that servers without keys ignore.
-        client: Use this client, and leave it open.
-        http_client: The HTTP client below, of httpx2 or httpx; it is left open.
-        of_openai: The server is OpenAI's, so its headers from the environment are meant for it.
+        connections: What requests go over.
         timeouts: How long to wait.
         max_retries: How often a request is sent again before its first text.
         max_in_flight: Requests at once, in one event loop.
@@ -54,11 +50,8 @@ class Transport:
     def __init__(
         self,
         base_url: str,
+        connections: Connections,
         *,
-        key: Key,
-        client: AsyncOpenAI | None = None,
-        http_client: httpx2.AsyncClient | None = None,
-        of_openai: bool = False,
         timeouts: Timeouts,
         max_retries: int = 2,
         max_in_flight: int = 16,
@@ -67,8 +60,7 @@ class Transport:
         self.timeouts = timeouts
         self.max_retries = max_retries
         self._root = base_url.removesuffix("/").removesuffix("/v1")
-        self._given_client = client
-        self._connections = Connections(base_url, key=key, client=client, http_client=http_client, of_openai=of_openai)
+        self._connections = connections
         self._gate = Gate(max_in_flight)
         self._pace = None if requests_per_minute is None else Pace(requests_per_minute)
 
