@@ -161,7 +161,8 @@ class Tool:
         """Run the function: an ``async def`` on the loop, a ``def`` in a worker thread.
 
         When the caller is cancelled, an ``async def`` is cancelled with it; a thread cannot be stopped, so
-        it is left to finish and what it returns is dropped.
+        it is left to finish and what it returns is dropped. A ``def`` that has something done on the event loop
+        needs its token, as in ``anyio.from_thread.run(f, token=token)``.
 
         Args:
             kwargs: What ``validate`` returned.
@@ -183,16 +184,10 @@ class Tool:
         if self._is_async:
             result = self.function(**arguments)
         else:
-            from anyio.to_thread import run_sync
+            from hermes_agent.threads import in_thread  # which needs asyncio
 
-            run = functools.partial(_boxed, self.function, arguments)
-            (result,) = await run_sync(run, abandon_on_cancel=True)
+            result = await in_thread(functools.partial(self.function, **arguments))
         return await result if inspect.isawaitable(result) else result
-
-
-def _boxed(function: ToolFunction, arguments: dict[str, object]) -> tuple[object]:
-    """The result in a tuple, because trio refuses to carry a bare coroutine out of a thread."""
-    return (function(**arguments),)
 
 
 def _from_function(

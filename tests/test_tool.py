@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import anyio.from_thread
+import anyio.lowlevel
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -278,9 +279,10 @@ async def test_context_variables_reach_the_thread() -> None:
 async def test_a_hanging_thread_is_left_behind() -> None:
     release = threading.Event()
     started = anyio.Event()
+    token = anyio.lowlevel.current_token()
 
     def hang() -> None:
-        anyio.from_thread.run_sync(started.set)
+        anyio.from_thread.run_sync(started.set, token=token)
         release.wait(60)
 
     try:
