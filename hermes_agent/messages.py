@@ -23,6 +23,8 @@ __all__ = [
     "ToolCall",
     "ToolMessage",
     "UserMessage",
+    "dump_messages",
+    "load_messages",
 ]
 
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
@@ -186,9 +188,8 @@ class Conversation(Sequence[Message]):
         Raises:
             ConfigurationError: A call's arguments hold something that is not JSON, such as NaN or a date.
         """
-        messages = _adapter().dump_python(self._messages, exclude_defaults=False)
         try:
-            return json.dumps({"version": _VERSION, "messages": messages}, allow_nan=False)
+            return json.dumps({"version": _VERSION, "messages": dump_messages(self._messages)}, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"the conversation cannot be written as JSON: {error}",
@@ -208,13 +209,27 @@ class Conversation(Sequence[Message]):
             data: Any = json.loads(text)
             if not isinstance(data, dict) or cast("dict[str, Any]", data).get("version") != _VERSION:
                 raise ValueError(f"expected an object with version {_VERSION}")
-            return cls(_adapter().validate_python(cast("dict[str, Any]", data).get("messages")))
+            return cls(load_messages(cast("dict[str, Any]", data).get("messages")))
         except (ValueError, ValidationError, RecursionError) as error:
             raise ConfigurationError(
                 f"not a saved conversation: {error}",
                 hint="load what Conversation.to_json() wrote",
                 raw=str(text)[:2000],
             ) from error
+
+
+def dump_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages as JSON values, where the arguments of their calls are JSON."""
+    return cast("list[dict[str, Any]]", _adapter().dump_python(list(messages)))
+
+
+def load_messages(values: object) -> list[Message]:
+    """What ``dump_messages`` wrote, equal to what it was written of.
+
+    Raises:
+        pydantic.ValidationError: These are no messages.
+    """
+    return _adapter().validate_python(values)
 
 
 @cache
