@@ -14,7 +14,8 @@ from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.models import resolve
 from hermes_agent.models.base import Chunk, Guarantee, ModelLike, Request
-from hermes_agent.testing.redaction import Redaction
+from hermes_agent.models.permission import check_requests_allowed, is_for_tests
+from hermes_agent.redaction import Redaction
 from hermes_agent.testing.tape import VERSION, Line, dump, error_fields, plain_chunk, plain_dialect, plain_request
 
 __all__ = ["Recorder"]
@@ -73,6 +74,11 @@ class Recorder:
         """The model's dialect."""
         return self.model.dialect
 
+    @property
+    def for_tests(self) -> bool:
+        """Whether the model is made for tests."""
+        return is_for_tests(self.model)
+
     async def guarantee(self, grammar: TurnGrammar, *, prove: bool = False) -> Guarantee:
         """What the model promises; it is written down, as is its refusal."""
         line: Line = {"guarantee": self._grammar(grammar, Redaction()), "prove": prove}
@@ -86,6 +92,7 @@ class Recorder:
 
     async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Write one turn, and write it down. Errors are those of the model."""
+        check_requests_allowed(self)  # a refusal is nothing to record
         take = self._begin(request)
         try:
             async with aclosing(self.model.generate(request)) as chunks:

@@ -20,7 +20,7 @@ from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.models.base import Chunk, Guarantee, Request
-from hermes_agent.testing.redaction import Redaction
+from hermes_agent.redaction import Redaction
 from hermes_agent.testing.tape import Line, dump, plain_request, raised, read_chunk, read_dialect, read_lines
 
 __all__ = ["Replay", "TapeMismatchError"]
@@ -56,6 +56,8 @@ class Replay:
     Raises:
         ConfigurationError: There is no tape, or it cannot be read.
     """
+
+    for_tests = True
 
     def __init__(self, path: str | Path, *, speed: float | None = None) -> None:
         if speed is not None and not speed > 0:
