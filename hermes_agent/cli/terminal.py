@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, TextIO
 
 from hermes_agent.cli.interrupts import noticed_while_reading
+from hermes_agent.visible import UNSAFE
+from hermes_agent.visible import visible as safe
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["console", "json_line", "read_text", "safe", "stdout_kept"]
-
-# Control characters of C0 and C1 but newline and tab, which could steer the terminal; marks that turn the
-# reading direction around; halves of surrogate pairs, which no terminal's encoding can carry.
-_UNSAFE = re.compile(
-    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
-)
-
-
-def safe(text: str) -> str:
-    r"""A text that steers nothing: what a terminal would obey is shown as an escape such as ``\x1b``.
-
-    Newlines and tabs stay; carriage returns go, as they would let a line write over itself.
-    """
-    return _UNSAFE.sub(_escaped, text.replace("\r", ""))
-
-
-def _escaped(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def json_line(value: object) -> str:
@@ -42,7 +24,12 @@ def json_line(value: object) -> str:
 
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     # What is unsafe can stand in strings only, where JSON's own escape means the same.
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return UNSAFE.sub(lambda match: _json_escape(match[0]), text)
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
 
 
 def console(file: TextIO | None = None, *, quiet: bool = False) -> Console:
