@@ -30,7 +30,7 @@ _SECRET = (
 # In prose a colon says nothing; between quotes, as in JSON and in the repr of a dict, it does.
 _IS = rf"(?:{_QUOTE}{{0,4}}\s{{0,4}}=|{_QUOTE}{{1,4}}\s{{0,4}}:(?=\s{{0,4}}{_QUOTE}))\s{{0,4}}{_QUOTE}{{0,4}}"
 # Nothing, a small number, a placeholder, a folder (PWD=/home), or what has been removed before.
-_NO_VALUE = r"(?!(?:none|null|nil|true|false|\d{1,5})\b|\[removed\]|\*\*|\.\.\.|xxx|[/<{$%])"
+_NO_VALUE = r"(?!(?:none|null|nil|true|false|\d{1,5})\b|\[removed\]|(?:x{3,}|\*{2,}|\.{3})(?!\w)|[/<{$%])"
 _VALUE = (
     r"(?<=\")[^\"\\\n]{1,256}(?=\\{0,3}\")|(?<=')[^'\\\n]{1,256}(?=\\{0,3}')"  # all there is between two quotes
     r"|[^\s\"'\\&;,<>]*[^\s\"'\\&;,<>)\]}.:]"  # or up to a blank, a quote, or what separates settings

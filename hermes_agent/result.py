@@ -1,15 +1,23 @@
-"""What a tool gave back, as text for the model."""
+"""What a tool gave back, or raised, as text for the model."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Mapping
 from pathlib import PurePath
 from typing import Any, cast
 
-__all__ = ["ToolResultError", "cut", "result_text"]
+from hermes_agent.redaction import Redaction
 
+__all__ = ["ToolResultError", "cut", "error_text", "result_text"]
+
+_ERROR_CHARS = 2000
+_READ_CHARS = 20_000
+"""Of a message, before secrets are looked for: it may be megabytes."""
+_TRACEBACK = "Traceback (most recent call last):"
+_BARRED = re.compile(r"[ +]*\| (\S.*)")
 _HINT = "return text, numbers, lists, dicts, a dataclass or a pydantic model"
 
 
@@ -109,3 +117,60 @@ def cut(text: str, limit: int | None) -> str:
     if limit is None or len(text) <= limit:
         return text
     return f"{text[:limit]}\n[… {len(text) - limit} more characters were left out]"
+
+
+def error_text(error: BaseException) -> str:
+    """What a model, or anyone else outside, is told of an exception: its type and message.
+
+    Secrets are taken out as `hermes_agent.redaction.Redaction` finds them, tracebacks inside the message are cut to
+    what they end in, and a group is told as what it holds. At most 2000 characters, all of which can be encoded.
+
+    Example:
+        >>> error_text(ConnectionError("no answer from amqp://app:hunter2@queue:5672"))
+        'ConnectionError: no answer from amqp://app:[removed]@queue:5672'
+        >>> error_text(ExceptionGroup("two", [ValueError("x"), KeyError("y")]))
+        "ValueError: x; KeyError: 'y'"
+    """
+    redaction = Redaction()
+    told: list[str] = []
+    length = 0
+    waiting: list[BaseException] = [error]
+    while waiting and length <= _ERROR_CHARS:
+        first = waiting.pop()
+        if isinstance(first, BaseExceptionGroup):
+            waiting.extend(reversed(cast("BaseExceptionGroup[BaseException]", first).exceptions))
+            continue
+        told.append(_error_line(first, redaction))
+        length += len(told[-1]) + 2
+    text = "; ".join(told)
+    return text if len(text) <= _ERROR_CHARS else text[: _ERROR_CHARS - 1] + "…"
+
+
+def _error_line(error: BaseException, redaction: Redaction) -> str:
+    try:
+        message = str(error)
+    except Exception as broken:  # noqa: BLE001  # the tool's own code, which may do anything
+        message = f"its message cannot be read ({type(broken).__name__})"
+    message = _without_tracebacks(message)
+    if len(message) > _READ_CHARS:
+        message = message[:_READ_CHARS]
+        message = message[: redaction.settled(message)]  # what is cut in two must not be half a secret
+    message = redaction.text(_sound(message).strip())
+    name = type(error).__name__
+    return f"{name}: {message}" if message else name
+
+
+def _without_tracebacks(text: str) -> str:
+    """The text without calls and lines of code, and without errors that others came of."""
+    if _TRACEBACK not in text:
+        return text
+    # In the repr of what a program wrote, line ends are spelled out.
+    lines = re.split(r"(?<=\n)|(?<=\\n)", text)
+    heads = [at for at, line in enumerate(lines) if _TRACEBACK in line]
+    before = "".join(lines[: heads[0]]) + lines[heads[0]].partition(_TRACEBACK)[0]
+    end = heads[-1] + 1
+    while end < len(lines) and (lines[end][:1] in " \t\r\n" or lines[end] == "\\n"):
+        end += 1
+    # That of a group is indented all through, behind bars.
+    barred = [found[1] for line in lines[heads[-1] + 1 : end] if (found := _BARRED.match(line))]
+    return before.removesuffix("  + Exception Group ") + ("".join(lines[end:]) or "".join(barred[-1:]))

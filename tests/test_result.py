@@ -3,6 +3,10 @@ from __future__ import annotations
 import datetime
 import enum
 import json
+import subprocess
+import sys
+import time
+import traceback
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -15,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from hermes_agent.result import ToolResultError, cut, result_text
+from hermes_agent.result import ToolResultError, cut, error_text, result_text
 from tests.naming import label
 
 
@@ -131,3 +135,75 @@ def test_a_cut_keeps_the_head_and_counts_the_rest(text: str, limit: int) -> None
 
 def test_ten_megabytes_are_cut() -> None:
     assert len(cut(result_text("x" * 10_000_000), 20_000)) < 20_100
+
+
+def raised(error: BaseException) -> str:
+    """A traceback as it is printed."""
+    try:
+        try:
+            raise LookupError("first")
+        except LookupError:
+            raise error  # noqa: B904  # a chain is wanted
+    except BaseException as caught:  # noqa: BLE001  # the one that was raised
+        return "".join(traceback.format_exception(caught))
+
+
+class UnreadableError(Exception):
+    def __str__(self) -> str:
+        raise ZeroDivisionError("inside")
+
+
+ERRORS: list[tuple[BaseException, str]] = [
+    (ValueError("no such city"), "ValueError: no such city"),
+    (KeyError("x"), "KeyError: 'x'"),
+    (TimeoutError(), "TimeoutError"),
+    (SystemExit(3), "SystemExit: 3"),
+    (UnreadableError(), "UnreadableError: its message cannot be read (ZeroDivisionError)"),
+    (OSError("https://me:pw@host/x?api_key=abc"), "OSError: https://me:[removed]@host/x?api_key=[removed]"),
+    (ValueError("half a pair \ud800"), "ValueError: half a pair \ufffd"),
+    (
+        ExceptionGroup("all", [ValueError("a"), ExceptionGroup("in", [KeyError("b"), OSError("token=abc")])]),
+        "ValueError: a; KeyError: 'b'; OSError: token=[removed]",
+    ),
+    (RuntimeError(f"worker failed:\n{raised(ValueError('bad'))}"), "RuntimeError: worker failed:\nValueError: bad"),
+    (RuntimeError(raised(ValueError("bad\nindeed"))), "RuntimeError: ValueError: bad\nindeed"),
+    (RuntimeError(f"stderr {raised(ValueError('bad'))!r}"), "RuntimeError: stderr 'ValueError: bad\\n'"),
+    (RuntimeError(raised(ExceptionGroup("g", [ValueError("bad")]))), "RuntimeError: ValueError: bad"),
+    (RuntimeError("Traceback (most recent call last):\n  File 'x', line 1\n    secret("), "RuntimeError"),
+]
+
+
+@pytest.mark.parametrize(("error", "text"), ERRORS, ids=[text[:24] for _, text in ERRORS])
+def test_what_is_told_of_an_error(error: BaseException, text: str) -> None:
+    assert error_text(error) == text
+
+
+def test_what_a_real_program_wrote_is_cut_to_its_last_line() -> None:
+    code = "def f(password): raise PermissionError('not for you')\nf('hunter2')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert error_text(RuntimeError(done.stderr)) == "RuntimeError: PermissionError: not for you"
+
+
+@given(
+    st.lists(st.text() | st.sampled_from(["Traceback (most recent call last):", "\n", "  File ", "\\n"])).map("".join)
+)
+def test_errors_are_told_in_one_bounded_piece_that_can_be_sent(message: str) -> None:
+    for error in (ValueError(message), ExceptionGroup("g", [ValueError(message)] * 50)):
+        told = error_text(error)
+        assert len(told) <= 2000
+        told.encode()
+        assert "Traceback (most recent call last)" not in told
+
+
+def test_megabytes_of_errors_cost_next_to_nothing() -> None:
+    secret = "password=" + "x7" * 15_000
+    deep: Exception = ValueError("leaf")
+    for _ in range(5_000):
+        deep = ExceptionGroup("g", [deep])
+    started = time.process_time()
+    assert error_text(deep) == "ValueError: leaf"
+    assert "x7" not in error_text(ValueError("y" * 1_900 + secret))
+    assert "x7" not in error_text(ValueError("z" * 19_995 + secret))
+    assert len(error_text(ExceptionGroup("g", [ValueError("m" * 10**6)] * 1000))) == 2000
+    assert len(error_text(ValueError("Traceback (most recent call last):\n  x\n" * 30_000 + "end"))) < 2000
+    assert time.process_time() - started < 2
