@@ -8,6 +8,7 @@ the agent stays outside the clock. Libraries are imported inside, since any of t
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,14 +54,21 @@ class Script:
     Attributes:
         calls: How often it calls the tool before it answers.
         stamps: CPU seconds of the process at each request to the model.
+        peaks: Where memory is traced, the bytes a turn took at its peak, up to each request.
     """
 
     calls: int
     stamps: list[float] = field(default_factory=list)
+    peaks: list[int] = field(default_factory=list)
+    _held: int = 0
 
     def next_call(self) -> str | None:
         """The id of the call to make now; ``None`` when it is time to answer."""
         self.stamps.append(time.process_time())
+        if tracemalloc.is_tracing():
+            self.peaks.append(tracemalloc.get_traced_memory()[1] - self._held)
+            tracemalloc.reset_peak()
+            self._held = tracemalloc.get_traced_memory()[0]
         made = len(self.stamps)
         return f"call_{made}" if made <= self.calls else None
 
@@ -168,6 +176,38 @@ def openai_agents(script: Script) -> Callable[[], object]:
     return lambda: agents.Runner.run_sync(agent, "Add.", max_turns=script.calls + 1).final_output
 
 
+def langgraph(script: Script) -> Callable[[], object]:
+    import warnings
+
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage
+    from langchain_core.outputs import ChatGeneration, ChatResult
+    from langgraph.prebuilt import create_react_agent
+
+    class Fake(BaseChatModel):
+        @property
+        def _llm_type(self) -> str:
+            return "fake"
+
+        def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+            return self
+
+        def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+            call_id = script.next_call()
+            if call_id is None:
+                message = AIMessage(ANSWER)
+            else:
+                message = AIMessage("", tool_calls=[{"name": "add", "args": dict(ARGUMENTS), "id": call_id}])
+            return ChatResult(generations=[ChatGeneration(message=message)])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it has a successor in langchain, which runs on the same graph
+        graph = create_react_agent(Fake(), [add])
+    question = {"messages": [{"role": "user", "content": "Add."}]}
+    config: Any = {"recursion_limit": 2 * script.calls + 2}
+    return lambda: graph.invoke(question, config)["messages"][-1].content
+
+
 LIBRARIES: dict[str, tuple[str, Prepare]] = {
     "hermes_agent": ("hermes-agent-sdk", hermes_agent),
     "hermes_agent, async def tool": ("hermes-agent-sdk", hermes_agent_async),
@@ -175,5 +215,6 @@ LIBRARIES: dict[str, tuple[str, Prepare]] = {
     "smolagents": ("smolagents", smolagents),
     "pydantic-ai": ("pydantic-ai-slim", pydantic_ai),
     "openai-agents": ("openai-agents", openai_agents),
+    "langgraph": ("langgraph", langgraph),
 }
 """Row of the table → the distribution it needs, and how its run is prepared."""

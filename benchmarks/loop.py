@@ -4,7 +4,9 @@ A turn is: ask the model, read its call, validate the arguments, run ``add(a, b)
 conversation. The first table is the CPU time of a whole run, start and end included, divided by its turns; the
 second, from the longest runs of each library, the time from one request to the next up to a place in the run,
 which shows whether a turn grows dearer as the conversation grows. CPU time is that of the process, all threads;
-runs of the libraries take turns, so that noise on the machine falls on all of them.
+runs of the libraries take turns, so that noise on the machine falls on all of them. The third table is from runs of
+their own, under tracemalloc: how much memory a turn takes at its peak, beyond what was there when it began. Whoever
+copies the history takes more the longer it is.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import gc
 import importlib.metadata
 import logging
 import time
+import tracemalloc
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
@@ -25,8 +28,10 @@ from benchmarks.report import figure, machine, save, table
 
 OURS = "hermes_agent"
 TARGET = 0.3  # ms of CPU per tool turn
-LENGTHS = [10, 50, 200, 1000]
+LENGTHS = [10, 100, 1000]
 PATIENCE = 15.0  # CPU seconds for one library at one length, repeats included
+ONCE = 120.0  # CPU seconds for a run that is done only once
+TRACED = 8.0  # about how much slower a run is while its memory is traced
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +62,36 @@ def run_once(prepare: Prepare, turns: int) -> Measured:
     spent = time.process_time() - started
     if answer != ANSWER or len(sums) != turns:
         raise RuntimeError(f"expected {turns} calls and {ANSWER!r}, got {len(sums)} calls and {answer!r}")
-    places = {}
-    for place in {*LENGTHS, turns}:
-        if place <= turns:
-            width = max(place // 5, 5)
-            places[place] = (script.stamps[place] - script.stamps[place - width]) / width * 1e3
+    places = {
+        place: (script.stamps[place] - script.stamps[place - fifth(place)]) / fifth(place) * 1e3
+        for place in places_of(turns)
+    }
     return Measured(spent / turns * 1e3, places)
+
+
+def memory(prepare: Prepare, turns: int) -> dict[int, float]:
+    """What a turn takes at its peak, in kB, by its place in a run: the median of the fifth of the run up to there."""
+    script = Script(turns)
+    go = prepare(script)
+    sums.clear()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        go()
+    finally:
+        tracemalloc.stop()
+    # The peak before request n is that of turn n - 1.
+    return {place: median(script.peaks[place + 1 - fifth(place) : place + 1]) / 1e3 for place in places_of(turns)}
+
+
+def places_of(turns: int) -> list[int]:
+    """The places that are shown of a run."""
+    return sorted({length for length in (*LENGTHS, turns) if length <= turns})
+
+
+def fifth(place: int) -> int:
+    """How many turns up to a place stand for it."""
+    return max(place // 5, 5)
 
 
 def installed(distribution: str) -> str | None:
@@ -99,8 +128,23 @@ def affordable(so_far: dict[int, Measured], length: int, repeats: int) -> int:
     if not so_far:
         return repeats * 2  # short runs are cheap and noisy
     *_, longest = so_far
-    seconds = so_far[longest].places[longest] * length / longest * length / 1e3
-    return min(repeats, int(PATIENCE / seconds))
+    seconds = foreseen(so_far[longest].places, length)
+    return max(min(repeats, int(PATIENCE / seconds)), 1 if seconds < ONCE else 0)
+
+
+def foreseen(places: dict[int, float], length: int) -> float:
+    """Seconds that a run of this length would take, on the line through the first and the last place known."""
+    (first, low), (last, high) = min(places.items()), max(places.items())
+    growth = max(high - low, 0) / (last - first) if last > first else high / last
+    return (low + growth * length / 2) * length / 1e3
+
+
+def traceable(results: dict[str, dict[int, Measured]], lengths: list[int]) -> dict[str, int]:
+    """The longest run of each library that is affordable with its memory traced."""
+    return {
+        name: max(n for n in lengths if n == lengths[0] or (n in runs and runs[n].per_turn * n * TRACED < ONCE * 1e3))
+        for name, runs in results.items()
+    }
 
 
 def main() -> None:
@@ -115,25 +159,32 @@ def main() -> None:
     libraries = {name: prepare for name, (_, prepare) in LIBRARIES.items() if versions[name]}
     lengths = [10, 20] if given.quick else LENGTHS
     results = measure(libraries, lengths, repeats=1 if given.quick else 11)
-    show(results, lengths, versions)
+    taken = {name: memory(libraries[name], length) for name, length in traceable(results, lengths).items()}
+    show(results, taken, lengths, versions)
     save(
         given.json,
         {
             "ms_cpu_per_tool_turn": {n: {k: m.per_turn for k, m in r.items()} for n, r in results.items()},
             "ms_cpu_at_turn": {n: by_place(r) for n, r in results.items()},
+            "kb_at_turn": taken,
             "versions": versions,
         },
     )
 
 
-def show(results: dict[str, dict[int, Measured]], lengths: list[int], versions: dict[str, str | None]) -> None:
+def show(
+    results: dict[str, dict[int, Measured]],
+    taken: dict[str, dict[int, float]],
+    lengths: list[int],
+    versions: dict[str, str | None],
+) -> None:
     ours = results[OURS]
     missing = [name for name, version in versions.items() if version is None]
     notes = [
         f"Median CPU time of the process; {machine()}. "
         + ", ".join(f"{name} {version}" for name, version in versions.items() if version and "," not in name)
         + ".",
-        f'"-": one run would take more than {PATIENCE:.0f} s of CPU.',
+        f'"-": one run would take more than {ONCE:.0f} s of CPU, by how the shorter ones grew.',
     ]
     if missing:
         notes.append(f"Not installed here: {', '.join(missing)}; `make bench` installs them.")
@@ -154,6 +205,16 @@ def show(results: dict[str, dict[int, Measured]], lengths: list[int], versions: 
             rows,
             f"Our target, at most {TARGET} ms at any turn, is {'met' if worst <= TARGET else 'missed'} "
             f"({figure(worst, 3)} ms); a tool declared `def` runs in a worker thread.",
+        )
+    )
+    turns = [f"turn {n:,}" for n in lengths]
+    rows = [[name, *(figure(at.get(n), 1) for n in lengths)] for name, at in taken.items()]
+    print(
+        table(
+            "Loop: kB that one tool turn takes at its peak, by its place in the run",
+            ["Library", *turns],
+            rows,
+            f'"-": a traced run would take more than {ONCE:.0f} s of CPU.',
         )
     )
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import codecs
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["StopStrings", "TextStream", "added_tokens", "encode_segments"]
+
+_KEPT_TOKENS = 500_000
+"""How many tokens of earlier prompts are remembered, by tokenizer: 20 MB at most."""
 
 
 def encode_segments(tokenizer: PreTrainedTokenizerBase, segments: Iterable[Segment]) -> list[int]:
@@ -31,15 +37,20 @@ def encode_segments(tokenizer: PreTrainedTokenizerBase, segments: Iterable[Segme
         segments: The prompt.
     """
     encode = _encoder(tokenizer)
-    added = _added(tokenizer)
+    added, memory = _added(tokenizer), _memory(tokenizer)
     ids: list[int] = []
     for run in _runs(segments, added):
-        found = encode("".join(segment.text for segment in run))
+        found: list[int] = []
+        made = 0
+        for piece in memory.pieces("".join(segment.text for segment in run)):
+            tokens, markup = memory.recall(piece, encode)
+            found += tokens
+            made += markup
         # Tokens may straddle the edges of harmless text, as they did when the model was trained. If more markup came
         # of it than the trusted text holds, an edge or the normaliser made some: then nothing may straddle.
         meant = sum(len(added.findall(s.text)) for s in run if s.trusted) if added is not None else 0
-        if sum(token in _markup_ids(tokenizer) for token in found) == meant:
-            ids.extend(found)
+        if made == meant:
+            ids += found
             continue
         for segment in run:
             ids.extend(encode(segment.text) if segment.trusted else _plain(segment.text, tokenizer, encode))
@@ -86,6 +97,65 @@ def _split(text: str, added: re.Pattern[str] | None) -> list[str]:
         match = added.search(text, cut)
     pieces.append(text[start:])
     return [piece for piece in pieces if piece]
+
+
+class _Memory:
+    """Tokens of the pieces of earlier prompts: most of a prompt is that of the turn before.
+
+    Text is cut in front of added tokens, where tokenizers cut it themselves before they do anything else, so that
+    each piece has the tokens that it has in the whole.
+
+    Args:
+        tokenizer: Whose tokens; it is not kept.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._markup = _markup_ids(tokenizer)
+        cuts = [
+            token.content
+            for token in tokenizer.added_tokens_decoder.values()
+            # One that is matched by what stands before it, or behind a normaliser, cannot begin a piece.
+            if len(token.content.strip()) > 1 and not (token.lstrip or token.single_word or token.normalized)
+        ]
+        cuts.sort(key=len, reverse=True)
+        self._cut = re.compile("|".join(map(re.escape, cuts))) if cuts else None
+        self._known: OrderedDict[str, tuple[tuple[int, ...], int]] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def pieces(self, text: str) -> Iterator[str]:
+        """The text, cut in front of added tokens."""
+        starts = [match.start() for match in self._cut.finditer(text)] if self._cut is not None else []
+        edges = [0, *(start for start in starts if start), len(text)]
+        return (text[start:end] for start, end in pairwise(edges) if end > start)
+
+    def recall(self, piece: str, encode: Callable[[str], list[int]]) -> tuple[tuple[int, ...], int]:
+        """The tokens of a piece, and how many of them are markup."""
+        with self._lock:
+            known = self._known.get(piece)
+            if known is not None:
+                self._known.move_to_end(piece)
+                return known
+        tokens = tuple(encode(piece))
+        made = tokens, sum(token in self._markup for token in tokens)
+        with self._lock:
+            if piece not in self._known:
+                self._known[piece] = made
+                self._size += len(tokens)
+            while self._size > _KEPT_TOKENS and len(self._known) > 1:
+                _, (dropped, _) = self._known.popitem(last=False)
+                self._size -= len(dropped)
+        return made
+
+
+_memories: WeakKeyDictionary[PreTrainedTokenizerBase, _Memory] = WeakKeyDictionary()
+
+
+def _memory(tokenizer: PreTrainedTokenizerBase) -> _Memory:
+    known = _memories.get(tokenizer)
+    if known is None:
+        known = _memories[tokenizer] = _Memory(tokenizer)
+    return known
 
 
 _patterns: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[re.Pattern[str] | None, frozenset[int]]] = (
