@@ -21,6 +21,7 @@ from hermes_agent.cli.options import (
     InstructionsOption,
     MaxStepsOption,
     MaxTokensOption,
+    McpOption,
     ModelOption,
     OutputOption,
     ParallelOption,
@@ -62,6 +63,7 @@ _COMMANDS = """/reset       forget the conversation
 def chat(
     model: ModelOption = None,
     tools: ToolsOption = None,
+    mcp: McpOption = None,
     output: OutputOption = None,
     schema: SchemaOption = None,
     instructions: InstructionsOption = None,
@@ -81,6 +83,7 @@ def chat(
     options = AgentOptions(
         model=model,
         tools=tools,
+        mcp=mcp,
         output=output,
         schema=schema,
         instructions=instructions,
@@ -97,7 +100,8 @@ def chat(
     with reported(debug):
         from hermes_agent.cli.history import load
 
-        Chat(options.agent(), console(), load(history), debug=debug).go()
+        with options.agent() as agent:
+            Chat(agent, console(), load(history), debug=debug).go()
 
 
 @dataclass(slots=True)

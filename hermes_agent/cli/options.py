@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -30,6 +32,7 @@ __all__ = [
     "JsonOption",
     "MaxStepsOption",
     "MaxTokensOption",
+    "McpOption",
     "ModelOption",
     "OutputOption",
     "ParallelOption",
@@ -84,6 +87,16 @@ ToolsOption = Annotated[
         metavar="TOOL",
         help="path.py:function, path.py (every public typed function in it), package.module:function, or a "
         "ready-made tool such as calculator or clock. May be repeated.",
+        rich_help_panel=_TOOLS,
+    ),
+]
+McpOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mcp",
+        metavar="SERVER",
+        help="Take the tools of an MCP server: its URL, or the command line that starts it. name= before it puts name_ "
+        "before the names of its tools. May be repeated.",
         rich_help_panel=_TOOLS,
     ),
 ]
@@ -264,6 +277,7 @@ class AgentOptions:
 
     model: str | None
     tools: list[str] | None
+    mcp: list[str] | None
     output: str | None
     schema: str | None
     instructions: str | None
@@ -283,12 +297,20 @@ class AgentOptions:
 
         return Output.of(output_type(self.output, self.schema))
 
-    def agent(self) -> Agent[None, Any]:
-        """The agent they describe.
+    @contextmanager
+    def agent(self) -> Generator[Agent[None, Any]]:
+        """The agent they describe; its MCP servers are connected for the length of the block.
 
         Raises:
             ConfigurationError: Something is wrong with one of them.
+            McpServerError: A server cannot be reached.
         """
+        from hermes_agent.cli.mcp import server_tools
+
+        with server_tools(self.mcp) as more:
+            yield self._agent(more)
+
+    def _agent(self, more: Sequence[Tool]) -> Agent[None, Any]:
         from hermes_agent.agent import Agent
         from hermes_agent.limits import Limits
         from hermes_agent.sampling import Sampling
@@ -296,7 +318,7 @@ class AgentOptions:
         bounds = {"turn_tokens": self.max_tokens, "steps": self.max_steps}
         return Agent(
             load_model(self.model),
-            tools=tools(self.tools),
+            tools=[*tools(self.tools), *more],
             output=output_type(self.output, self.schema),
             instructions=self.instructions,
             examples=examples(self.examples),

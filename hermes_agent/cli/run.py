@@ -21,6 +21,7 @@ from hermes_agent.cli.options import (
     JsonOption,
     MaxStepsOption,
     MaxTokensOption,
+    McpOption,
     ModelOption,
     OutputOption,
     ParallelOption,
@@ -75,6 +76,7 @@ def run(
     question: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.", callback=_something)],
     model: ModelOption = None,
     tools: ToolsOption = None,
+    mcp: McpOption = None,
     output: OutputOption = None,
     schema: SchemaOption = None,
     instructions: InstructionsOption = None,
@@ -100,6 +102,7 @@ def run(
     options = AgentOptions(
         model=model,
         tools=tools,
+        mcp=mcp,
         output=output,
         schema=schema,
         instructions=instructions,
@@ -146,9 +149,10 @@ def _answered(asked: _Asked, shown: Console | Trace) -> RunResult[Any]:
     from hermes_agent.cli.trace import watch
 
     files.check_writable(asked.save)
-    agent, earlier = asked.options.agent(), files.load(asked.history)
-    question = _something(read_text("-").strip()) if asked.question == "-" else asked.question
-    result = watch(agent, question, earlier, shown)
+    with asked.options.agent() as agent:
+        earlier = files.load(asked.history)
+        question = _something(read_text("-").strip()) if asked.question == "-" else asked.question
+        result = watch(agent, question, earlier, shown)
     if asked.save is not None:
         files.save(result.messages, asked.save)
     return result
