@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, Generic, TypedDict, cast, get_args, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, cast, get_args, overload
 
 import anyio
 from typing_extensions import TypeForm, TypeVar, Unpack
 
 from hermes_agent.calls import OnToolError
-from hermes_agent.context import DepsT
+from hermes_agent.context import DepsT, RunContext
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.formats.wire import dump_json
+from hermes_agent.hooks import Hooks
 from hermes_agent.limits import Limits
+from hermes_agent.log import RunLog
 from hermes_agent.messages import Example, Message, SystemMessage
 from hermes_agent.models import resolve
 from hermes_agent.models.base import Constrain, Model, ModelLike
 from hermes_agent.output import JsonSchema, Output, OutputError, Regex
-from hermes_agent.plan import Plan
+from hermes_agent.pause import PausedRun
+from hermes_agent.plan import OnLimit, Plan
 from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.run import Run, RunResult
 from hermes_agent.sampling import Sampling
 from hermes_agent.stream import RunStream, watch
 from hermes_agent.tool import Tool, ToolArgumentsError
+from hermes_agent.validators import OutputValidator, Validator
+
+if TYPE_CHECKING:
+    from hermes_agent.history import HistoryPolicy
+    from hermes_agent.journal import Journal
 
 __all__ = ["Agent", "RunStream"]
 
 OutputT = TypeVar("OutputT", default=str)
+T = TypeVar("T")
 AnyDepsT = TypeVar("AnyDepsT")
 AnyOutputT = TypeVar("AnyOutputT")
 
@@ -52,6 +65,15 @@ class Settings(TypedDict, total=False):
     limits: Limits
     constrain: Constrain
     on_tool_error: OnToolError
+    on_limit: OnLimit
+    name: str
+    description: str
+    validators: Iterable[OutputValidator]
+    hooks: Iterable[Hooks[Any]]
+    sequential: bool
+    handoffs: Iterable[Agent[Any, Any]]
+    journal: Journal | None
+    history_policy: HistoryPolicy | None
 
 
 class Agent(Generic[DepsT, OutputT]):
@@ -78,6 +100,18 @@ class Agent(Generic[DepsT, OutputT]):
             is enforced; ``"off"`` only validates afterwards.
         on_tool_error: ``"feedback"`` tells the model the type and message of what a tool raised; ``"raise"``
             ends the run with `ToolFailedError`.
+        on_limit: ``"raise"`` ends a run that has come to a limit with `LimitExceededError`; ``"answer"`` has it write
+            one last turn, which must answer. Of ``steps`` one is kept for that; tokens may go beyond by that turn.
+        name: What the agent is called in traces, and by agents that hand over to it.
+        description: What it is for, shown to models that may hand over to it or ask it.
+        validators: Functions that check the answer, one after the other: they take it, behind a `RunContext` if the
+            first parameter is annotated as one, and return it, changed or not. `Retry` and ``ValueError`` tell the
+            model what is wrong.
+        hooks: `hermes_agent.hooks.Hooks`, the first outermost.
+        sequential: Run the calls of a turn one after the other.
+        handoffs: Agents that the model may hand the conversation over to; their answers are of the same type.
+        journal: A `hermes_agent.journal.Journal` that each step is written to before the next, for `resume`.
+        history_policy: Chooses what the model is shown of a long conversation; see `hermes_agent.history`.
 
     Raises:
         ConfigurationError: Tools of one name, a forced choice without tools, a type that cannot be an
@@ -158,13 +192,24 @@ class Agent(Generic[DepsT, OutputT]):
         limits: Limits = Limits(),
         constrain: Constrain = "auto",
         on_tool_error: OnToolError = "feedback",
+        on_limit: OnLimit = "raise",
+        name: str = "agent",
+        description: str = "",
+        validators: Iterable[OutputValidator] = (),
+        hooks: Iterable[Hooks[Any]] = (),
+        sequential: bool = False,
+        handoffs: Iterable[Agent[Any, Any]] = (),
+        journal: Journal | None = None,
+        history_policy: HistoryPolicy | None = None,
     ) -> None:
         _one_of("constrain", constrain, get_args(Constrain))
+        _one_of("on_limit", on_limit, get_args(OnLimit))
         _one_of("on_tool_error", on_tool_error, get_args(OnToolError))
         if not isinstance(cast("object", tools), Iterable):
             raise ConfigurationError(f"tools={tools!r} is not a list", hint="pass tools=[...], even for one")
-        given = tuple(Tool.of(tool) for tool in tools)
         answer, thinking = Output.of(output), Reasoning.of(reasoning)
+        others = {agent.name: agent for agent in _distinct(handoffs, answer)}
+        given = (*map(Tool.of, tools), *(agent.transfer for agent in others.values()))
         _check_room(thinking, limits)
 
         def turn(choice: str) -> TurnGrammar:
@@ -175,7 +220,7 @@ class Agent(Generic[DepsT, OutputT]):
         forced = tool_choice not in ("auto", "none")
         system = (SystemMessage(instructions),) if instructions else ()
         worked = tuple(message for example in examples for message in _worked(example, given, answer))
-        self._model = model
+        self._model, self._journal, self._description = model, journal, description
         self._plan = Plan(
             tools={tool.name: tool for tool in given},
             output=answer,
@@ -187,13 +232,134 @@ class Agent(Generic[DepsT, OutputT]):
             limits=limits,
             constrain=constrain,
             on_tool_error=on_tool_error,
+            name=name,
+            last_grammar=turn("none") if on_limit == "answer" else grammar,
+            on_limit=on_limit,
+            validators=tuple(map(Validator.of, validators)),
+            hooks=tuple(map(_hook, hooks)),
+            sequential=sequential,
+            history_policy=history_policy,
+            hand_offs={other: agent.party for other, agent in others.items()},
         )
+
+    @property
+    def name(self) -> str:
+        """What the agent is called."""
+        return self._plan.name
 
     @property
     def model(self) -> Model:
         """The model that runs use; named models are looked up on first use."""
+        if (instead := _overrides.get().get(id(self))) is not None:
+            return resolve(instead)
         self._model = resolve(self._model)
         return self._model
+
+    @contextmanager
+    def override(self, *, model: ModelLike) -> Generator[None]:
+        """Use another model in this block, as tests do; elsewhere, such as in other tasks, nothing changes.
+
+        Example:
+            >>> from hermes_agent import Agent
+            >>> from hermes_agent.testing import ScriptedModel
+            >>> agent = Agent("hf:NousResearch/Hermes-4-14B")
+            >>> with agent.override(model=ScriptedModel(["Hello."])):
+            ...     agent.run_sync("Hi").output
+            'Hello.'
+        """
+        token = _overrides.set({**_overrides.get(), id(self): resolve(model)})
+        try:
+            yield
+        finally:
+            _overrides.reset(token)
+
+    def party(self) -> tuple[Plan, Model]:
+        """What a run needs to go on as this agent."""
+        return self._plan, self.model
+
+    @property
+    def transfer(self) -> Tool:
+        """The tool that hands a conversation over to this agent."""
+        return Tool.from_schema(
+            name=f"transfer_to_{re.sub(r'[^A-Za-z0-9_-]+', '_', self.name)}",
+            description=f"Hand the conversation over to {self.name}. {self._description}".strip(),
+            parameters={"properties": {}, "additionalProperties": False},
+            call=partial(_handed_over, self.name),
+            hand_off=self.name,
+        )
+
+    def as_tool(self, *, name: str | None = None, description: str | None = None) -> Tool:
+        """A tool that asks this agent, in a conversation of its own.
+
+        What it uses counts for the run around it, whose ``deps`` it is given; a call of its own that needs somebody's
+        word pauses that run. It has its own limits, and no time limit as a tool.
+
+        Args:
+            name: Instead of the agent's name.
+            description: Instead of the agent's description.
+        """
+
+        async def ask(context: RunContext[Any], prompt: str) -> object:
+            inside = context.inside
+            log = RunLog(_new_id(), {}) if inside is None else inside.log.inside(context.call_id)
+            run = Run(*self.party(), prompt, history=(), deps=context.deps, log=log)
+            try:
+                return (await run.go()).output
+            finally:
+                if inside is not None:
+                    inside.usage += run.usage
+
+        return Tool.from_schema(
+            name=re.sub(r"[^A-Za-z0-9_-]+", "_", self.name) if name is None else name,
+            description=self._description if description is None else description,
+            parameters={
+                "properties": {"prompt": {"type": "string", "description": "What to ask; it knows nothing else."}},
+                "required": ["prompt"],
+                "additionalProperties": False,
+            },
+            call=ask,
+            timeout=math.inf,
+            idempotent=True,  # it goes on from its own records
+        )
+
+    @classmethod
+    def router(
+        cls: type[Agent[Any, Any]],
+        agents: Iterable[Agent[AnyDepsT, AnyOutputT]],
+        model: ModelLike | None = None,
+        *,
+        instructions: str | None = "Hand the conversation over to the agent that can help.",
+        name: str = "router",
+    ) -> Agent[AnyDepsT, AnyOutputT]:
+        """An agent whose only turn chooses which of several others goes on with the conversation.
+
+        Args:
+            agents: The others, whose ``name`` and ``description`` the model is shown.
+            model: Chooses; a small one will do.
+            instructions: What it is told.
+            name: What the router is called in traces.
+
+        Raises:
+            ConfigurationError: There is none, two have the same name, or their answers are of different types.
+        """
+        others = list(agents)
+        if not others:
+            raise ConfigurationError("a router has nobody to hand over to", hint="pass at least one agent")
+        make = cast("Callable[..., Agent[Any, Any]]", cls)
+        return make(
+            model,
+            output=others[0].party_output,
+            instructions=instructions,
+            name=name,
+            handoffs=others,
+            tool_choice="required",
+            parallel=False,
+        )
+
+    @property
+    def party_output(self) -> Output[Any]:
+        """What it answers with."""
+        return self._plan.output
 
     @property
     def grammar(self) -> TurnGrammar:
@@ -201,7 +367,7 @@ class Agent(Generic[DepsT, OutputT]):
         return self._plan.grammar
 
     async def run(
-        self, prompt: str, *, history: Sequence[Message] = (), deps: DepsT | None = None
+        self, prompt: str, *, history: Sequence[Message] = (), deps: DepsT | None = None, run_id: str | None = None
     ) -> RunResult[OutputT]:
         """Ask, and wait for the validated answer.
 
@@ -209,15 +375,17 @@ class Agent(Generic[DepsT, OutputT]):
             prompt: What the user says.
             history: Earlier messages, such as ``result.messages`` of another run.
             deps: Handed to tools that take a `RunContext`.
+            run_id: What the run is called in the journal and in traces; by default something new.
 
         Raises:
             RunError: There is no valid answer, or a limit was reached; the error carries the conversation.
+            RunPaused: Calls wait for somebody's word.
             ModelError: The model could not write.
         """
-        return await Run(self._plan, self.model, prompt, history=history, deps=deps, emit=None).go()
+        return await self._new_run(prompt, history, deps, run_id).go()
 
     def run_sync(
-        self, prompt: str, *, history: Sequence[Message] = (), deps: DepsT | None = None
+        self, prompt: str, *, history: Sequence[Message] = (), deps: DepsT | None = None, run_id: str | None = None
     ) -> RunResult[OutputT]:
         """`run`, for code that is not async. Arguments and errors are the same.
 
@@ -225,18 +393,10 @@ class Agent(Generic[DepsT, OutputT]):
             ConfigurationError: Called where an event loop runs already, such as a notebook.
         """
         _refuse_inside_loop()
-
-        # Kept out of the task's own result: asyncio's runner formats that on Python 3.11, whole history and all.
-        results: list[RunResult[OutputT]] = []
-
-        async def go() -> None:
-            results.append(await self.run(prompt, history=history, deps=deps))
-
-        anyio.run(go)
-        return results[0]
+        return _waited_for(partial(self.run, prompt, history=history, deps=deps, run_id=run_id))
 
     def stream(
-        self, prompt: str, *, history: Sequence[Message] = (), deps: DepsT | None = None
+        self, prompt: str, *, history: Sequence[Message] = (), deps: DepsT | None = None, run_id: str | None = None
     ) -> AbstractAsyncContextManager[RunStream[OutputT]]:
         """`run`, watched: a context manager whose target yields events as things happen.
 
@@ -250,8 +410,108 @@ class Agent(Generic[DepsT, OutputT]):
             ...             print(event)
             ...     print(events.result.output)
         """
-        run = Run(self._plan, self.model, prompt, history=history, deps=deps, emit=None)  # may refuse to run
-        return watch(run, self._plan.output)
+        return watch(self._new_run(prompt, history, deps, run_id), self._plan.output)
+
+    async def resume(self, run: PausedRun | str, *, deps: DepsT | None = None) -> RunResult[OutputT]:
+        """Go on with a run that was paused, or whose process ended: nothing that is recorded is done again.
+
+        A call that was cut off is run again if its tool is ``idempotent``; any other pauses the run with
+        ``reason="interrupted"``, since nobody knows how far it came. A run that has ended gives its result once more.
+
+        Args:
+            run: What `RunPaused` carried, its pending calls settled; or the id of a run in the agent's journal.
+            deps: As in `run`; they are not recorded.
+
+        Raises:
+            ConfigurationError: The agent has no journal to find a run id in.
+            JournalError: There is no such run, or another process goes on with it.
+            RunError: As in `run`.
+            RunPaused: Calls wait for somebody's word still, or again.
+            ModelError: The model could not write.
+        """
+        return await (await self._old_run(run, deps)).go()
+
+    def resume_sync(self, run: PausedRun | str, *, deps: DepsT | None = None) -> RunResult[OutputT]:
+        """`resume`, for code that is not async. Arguments and errors are the same."""
+        _refuse_inside_loop()
+        return _waited_for(partial(self.resume, run, deps=deps))
+
+    @asynccontextmanager
+    async def resume_stream(
+        self, run: PausedRun | str, *, deps: DepsT | None = None
+    ) -> AsyncGenerator[RunStream[OutputT]]:
+        """`resume`, watched like `stream`: events begin where the records end."""
+        async with watch(await self._old_run(run, deps), self._plan.output) as events:
+            yield events
+
+    def _new_run(self, prompt: str, history: Sequence[Message], deps: DepsT | None, run_id: str | None) -> Run:
+        log = RunLog(_new_id() if run_id is None else run_id, {}, self._journal)
+        return Run(self._plan, self.model, prompt, history=history, deps=deps, log=log)
+
+    async def _old_run(self, run: PausedRun | str, deps: DepsT | None) -> Run:
+        if isinstance(run, str):
+            if self._journal is None:
+                raise ConfigurationError(
+                    f"there is no journal to find run {run!r} in", hint="give the agent journal=Journal(path)"
+                )
+            run = PausedRun.load(self._journal, run)
+        elif self._journal is not None:
+            await run.store(self._journal)
+        log = RunLog(run.run_id, {name: list(records) for name, records in run.runs.items()}, self._journal)
+        if log.began is None:
+            raise ConfigurationError(f"run {run.run_id!r} has no beginning", hint="resume what was saved, whole")
+        return Run(self._plan, self.model, log.began.prompt, history=log.began.history, deps=deps, log=log)
+
+
+_overrides: ContextVar[Mapping[int, Model]] = ContextVar("hermes_agent models of agents", default={})  # noqa: B039
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+async def _handed_over(name: str) -> str:
+    return f"The conversation was handed over to {name}."
+
+
+def _waited_for(run: Callable[[], Awaitable[T]]) -> T:
+    """What an async function returns, on an event loop of its own."""
+    # Kept out of the task's own result: asyncio's runner formats that on Python 3.11, whole history and all.
+    results: list[T] = []
+
+    async def go() -> None:
+        results.append(await run())
+
+    anyio.run(go)
+    return results[0]
+
+
+def _hook(hook: Hooks[Any]) -> Hooks[Any]:
+    if not isinstance(cast("object", hook), Hooks):
+        raise ConfigurationError(f"hooks holds {hook!r}", hint="give objects of a class made from Hooks")
+    return hook
+
+
+def _distinct(agents: Iterable[Agent[Any, Any]], output: Output[Any]) -> Sequence[Agent[Any, Any]]:
+    """Agents that can be handed over to.
+
+    Raises:
+        ConfigurationError: Two have the same name, or one answers with another type.
+    """
+    given = list(agents)
+    names = [agent.name for agent in given]
+    for agent in given:
+        if names.count(agent.name) > 1:
+            raise ConfigurationError(
+                f"two agents to hand over to are called {agent.name!r}", hint="give each a name= of its own"
+            )
+        theirs = agent.party_output
+        if theirs != output:
+            raise ConfigurationError(
+                f"agent {agent.name!r} answers with {theirs.name!r}, not with {output.name!r}",
+                hint="give agents that hand over to each other the same output=",
+            )
+    return given
 
 
 def _check_room(thinking: Reasoning, limits: Limits) -> None:

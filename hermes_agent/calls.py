@@ -7,26 +7,34 @@ Feedback texts follow the wording of Nous Research's reference script (Hermes-Fu
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, cast
 
 import anyio
 
 from hermes_agent.context import Retry, RunContext
-from hermes_agent.limits import Limits
+from hermes_agent.errors import HermesError, HookError, RunPaused
+from hermes_agent.hooks import Hooks
+from hermes_agent.limits import Limits, Usage
+from hermes_agent.log import RunLog
 from hermes_agent.messages import ToolCall, ToolMessage
+from hermes_agent.record import CallBegan, CallEnded, PendingCall
+from hermes_agent.result import error_text
 from hermes_agent.tool import Tool, ToolArgumentsError, cut, result_text
 from hermes_agent.turn import Fault
 
-__all__ = ["OnToolError", "Outcome", "fault_feedback", "no_result", "refuse_behind_fault", "run_calls"]
+__all__ = ["Calls", "OnToolError", "Outcome", "fault_feedback", "no_result", "refuse", "refuse_behind_fault"]
 
 OnToolError = Literal["feedback", "raise"]
 """What becomes of an exception that a tool raises: the model is told its type and message, or the run ends."""
 
-_logger = logging.getLogger("hermes_agent")
+_logger = logging.getLogger("hermes_agent.calls")
 
 ContextFor = Callable[[ToolCall], RunContext[Any]]
 Told = Callable[["ToolCall | Outcome"], Awaitable[None]]
@@ -38,110 +46,238 @@ class Outcome:
 
     Attributes:
         call: The call.
-        message: What the model is told.
-        seconds: Wall clock the tool took; 0 when it was not run.
-        error: What the tool raised, if it did; such as `SystemExit` is no `Exception`.
-        invalid: The call itself was wrong (tool, arguments, or the tool said `Retry`): it counts as a
-            correction.
-        ran: The tool was run, whatever came of it.
+        ended: Its result or refusal; ``None`` while it waits for somebody's word.
+        error: What the tool raised in this process, if it did; such as `SystemExit` is no `Exception`.
+        pending: What it waits for: itself, or calls of an agent inside of it.
     """
 
     call: ToolCall
-    message: ToolMessage
-    seconds: float = 0.0
+    ended: CallEnded | None = None
     error: BaseException | None = None
-    invalid: bool = False
-    ran: bool = False
+    pending: tuple[PendingCall, ...] = ()
 
 
-async def run_calls(
-    calls: Sequence[ToolCall],
-    *,
-    tools: Mapping[str, Tool],
-    limits: Limits,
-    context_for: ContextFor,
-    told: Told | None = None,
-) -> list[Outcome]:
-    """Validate every call and run those that pass, side by side.
+class _Waits(Exception):  # noqa: N818  # passes through hooks, and is no failure
+    def __init__(self, pending: Sequence[PendingCall]) -> None:
+        super().__init__("this call waits for somebody's word")
+        self.pending = tuple(pending)
+
+
+class Calls:
+    """What runs the calls of a run.
 
     Args:
-        calls: The calls of one turn.
         tools: The tools that may be called, by name.
-        limits: Bounds on time and on the length of results.
+        limits: Bounds on time, on how many run at once and on the length of results.
+        log: What was recorded of the run; a call that has its result there is not run again.
         context_for: Makes the context of a call.
+        hooks: Stand around each call, the first outermost.
+        sequential: Run one call after the other.
         told: Awaited with each call as it starts, and each outcome as it comes.
-
-    Returns:
-        One outcome a call, in the order of the calls.
     """
-    if len(calls) == 1:  # the common case needs no task group
-        return [await _one(calls[0], tools, limits, context_for, told)]
-    outcomes: list[Outcome | None] = [None] * len(calls)
 
-    async def place(index: int, call: ToolCall) -> None:
-        outcomes[index] = await _one(call, tools, limits, context_for, told)
+    def __init__(
+        self,
+        tools: Mapping[str, Tool],
+        limits: Limits,
+        log: RunLog,
+        context_for: ContextFor,
+        *,
+        hooks: Sequence[Hooks[Any]] = (),
+        sequential: bool = False,
+        told: Told | None = None,
+    ) -> None:
+        self.tools, self.limits, self.log, self.context_for = tools, limits, log, context_for
+        self.hooks, self.sequential, self.told = hooks, sequential, told
+        self._errors: dict[str, BaseException] = {}
 
-    async with anyio.create_task_group() as group:
-        for index, call in enumerate(calls):
-            group.start_soon(place, index, call)
-    return [outcome for outcome in outcomes if outcome is not None]
+    async def run(self, calls: Sequence[ToolCall]) -> list[Outcome]:
+        """Validate every call of a turn and run those that pass, side by side where they may.
 
+        Returns:
+            One outcome a call, in the order of the calls.
 
-async def _one(
-    call: ToolCall, tools: Mapping[str, Tool], limits: Limits, context_for: ContextFor, told: Told | None
-) -> Outcome:
-    outcome = await _validated(call, tools, limits, context_for, told)
-    if told is not None:
-        await told(outcome)
-    return outcome
+        Raises:
+            HookError: A hook raised; the calls beside it were cancelled.
+        """
+        if len(calls) == 1:  # the common case needs no task group
+            return [await self._one(calls[0])]
+        hand_offs = [c.id for c in calls if (tool := self.tools.get(c.name)) is not None and tool.hand_off]
+        outcomes: dict[str, Outcome] = {}
+        for group in self._groups(calls):
+            await self._together(group, outcomes, late=hand_offs[1:])
+        return [outcomes[call.id] for call in calls]
 
+    def _groups(self, calls: Sequence[ToolCall]) -> list[list[ToolCall]]:
+        """The calls in order, those that may run side by side together."""
+        groups: list[list[ToolCall]] = [[]]
+        for call in calls:
+            tool = self.tools.get(call.name)
+            if self.sequential or (tool is not None and tool.sequential):
+                groups += [[call], []]
+            else:
+                groups[-1].append(call)
+        return [group for group in groups if group]
 
-async def _validated(
-    call: ToolCall, tools: Mapping[str, Tool], limits: Limits, context_for: ContextFor, told: Told | None
-) -> Outcome:
-    tool = tools.get(call.name)
-    if tool is None:
-        known = ", ".join(map(repr, tools)) or "none"
-        return _refused(call, f"There is no function named {call.name!r}. The available functions are: {known}.")
-    try:
-        arguments = tool.validate(call.arguments)
-    except ToolArgumentsError as error:
-        return _refused(
-            call,
-            f"There was an error validating function call against function signature: {call.name}\n{error}\n"
-            "Please call this function again with correct arguments.",
-        )
-    except Retry as retry:
-        return _refused(call, str(retry))
-    except BaseException as error:
-        if not _is_the_tools(error):
+    async def _together(self, calls: Sequence[ToolCall], outcomes: dict[str, Outcome], *, late: Sequence[str]) -> None:
+        bound = self.limits.concurrency
+        room = nullcontext() if bound is None or len(calls) <= bound else anyio.Semaphore(bound)
+        failed: list[HermesError] = []
+
+        async def place(call: ToolCall) -> None:
+            try:
+                async with room:
+                    outcomes[call.id] = await self._one(call, second_hand_off=call.id in late)
+            except HermesError as error:  # carried past the task group, which would wrap it
+                failed.append(error)
+                group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            for call in calls:
+                group.start_soon(place, call)
+        if failed:
+            raise failed[0]
+
+    async def _one(self, call: ToolCall, *, second_hand_off: bool = False) -> Outcome:
+        if (known := self.log.ended.get(call.id)) is not None:
+            return Outcome(call, known)
+        if second_hand_off:
+            return Outcome(call, refuse(call, "Not run, because the conversation was handed over already."))
+        try:
+            ended = await self._hooked(call) if self.hooks else await self._settle(call)
+        except _Waits as waits:
+            return Outcome(call, pending=waits.pending)
+        await self.log.write(ended)
+        outcome = Outcome(call, ended, self._errors.pop(call.id, None))
+        if self.told is not None:
+            await self.told(outcome)
+        return outcome
+
+    async def _hooked(self, call: ToolCall) -> CallEnded:
+        async def inner(call: ToolCall) -> CallEnded:
+            return await self._settle(call)
+
+        proceed: Callable[[ToolCall], Awaitable[CallEnded]] = inner
+        context = self.context_for(call)
+        for hook in reversed(self.hooks):
+            proceed = partial(hook.around_call, context, proceed=proceed)
+        try:
+            ended = await proceed(call)
+        except Retry as retry:
+            return refuse(call, str(retry))
+        except (HermesError, _Waits):
             raise
-        return _failed(call, error, 0.0)  # a validator is part of the tool: its errors are the tool's
-    if told is not None:
-        await told(call)
-    return replace(await _run(tool, call, arguments, limits, context_for), ran=True)
+        except Exception as error:
+            raise HookError(f"a hook around {call.name!r} raised {error!r}", hint="mend the hook") from error
+        if ended.call_id != call.id:
+            raise HookError(
+                f"a hook around {call.name!r} gave the result of another call, {ended.call_id!r}",
+                hint="return what proceed() gave, or blocked(call, reason)",
+            )
+        return ended
+
+    async def _settle(self, call: ToolCall) -> CallEnded:
+        """Validate a call, ask for a word if it needs one, and run it.
+
+        Raises:
+            _Waits: Somebody has to say what becomes of it.
+        """
+        word = self.log.settled.get(call.id)
+        if word is not None and word.decision == "denied":
+            return _ended(call, f"Not run: {word.text}", is_error=True)
+        if word is not None and word.decision == "supplied":
+            return _ended(call, cut(word.text, self.limits.tool_result_chars))
+        tool = self.tools.get(call.name)
+        if tool is None:
+            known = ", ".join(map(repr, self.tools)) or "none"
+            return refuse(call, f"There is no function named {call.name!r}. The available functions are: {known}.")
+        try:
+            arguments = tool.validate(call.arguments)
+        except ToolArgumentsError as error:
+            return refuse(
+                call,
+                f"There was an error validating function call against function signature: {call.name}\n{error}\n"
+                "Please call this function again with correct arguments.",
+            )
+        except Retry as retry:
+            return refuse(call, str(retry))
+        except BaseException as error:
+            if not _is_the_tools(error):
+                raise
+            return self._failed(call, error, 0.0)  # a validator is part of the tool: its errors are the tool's
+        if word is None:
+            await self._ask(tool, call, arguments)
+        await self.log.write(CallBegan(call, time.time()))
+        if self.told is not None:
+            await self.told(call)
+        return await self._run(tool, call, arguments)
+
+    async def _ask(self, tool: Tool, call: ToolCall, arguments: dict[str, Any]) -> None:
+        """Whether a call may be run without anybody's word.
+
+        Raises:
+            _Waits: It may not.
+        """
+        if call.id in self.log.cut_off:
+            if not tool.idempotent:
+                raise _Waits([PendingCall(call, "interrupted", self.log.run_id)])
+        elif tool.function is None:
+            raise _Waits([PendingCall(call, "external", self.log.run_id)])
+        elif tool.approval is not False and await self._wants_approval(tool, call, arguments):
+            raise _Waits([PendingCall(call, "approval", self.log.run_id)])
+
+    async def _wants_approval(self, tool: Tool, call: ToolCall, arguments: dict[str, Any]) -> bool:
+        if isinstance(tool.approval, bool):
+            return tool.approval
+        try:
+            wanted = tool.approval(self.context_for(call), arguments)
+            return bool(await wanted if inspect.isawaitable(wanted) else wanted)
+        except Exception as error:
+            raise HookError(f"approval= of tool {tool.name!r} raised {error!r}", hint="mend that function") from error
+
+    async def _run(self, tool: Tool, call: ToolCall, arguments: dict[str, Any]) -> CallEnded:
+        seconds = tool.timeout if tool.timeout is not None else self.limits.tool_seconds
+        context = self.context_for(call) if tool.takes_context else None
+        started = time.perf_counter()
+        try:
+            with anyio.move_on_after(seconds):
+                value = await tool.call(arguments, context)
+                text = cut(result_text(value), self.limits.tool_result_chars)
+                ended = _ended(call, text, hand_off=tool.hand_off)
+                return _costing(ended, context, time.perf_counter() - started)
+        except RunPaused as paused:  # of an agent that the tool asks
+            raise _Waits(paused.run.pending) from None
+        except Retry as retry:
+            return _costing(refuse(call, str(retry)), context, time.perf_counter() - started)
+        except BaseException as error:  # whatever a tool raises is the tool's result, or ends the run
+            if not _is_the_tools(error):
+                raise
+            _logger.info("tool %r failed: %s", tool.name, type(error).__name__)
+            _logger.debug("tool %r failed", tool.name, exc_info=error)
+            return _costing(self._failed(call, error, 0.0), context, time.perf_counter() - started)
+        left = "" if tool.is_async else "; it cannot be stopped, and may still be running"
+        late = TimeoutError(f"{tool.name} did not finish within {seconds:g} seconds{left}")
+        return _costing(self._failed(call, late, 0.0), context, time.perf_counter() - started)
+
+    def _failed(self, call: ToolCall, error: BaseException, seconds: float) -> CallEnded:
+        self._errors[call.id] = error
+        text = error_text(error)
+        return replace(_ended(call, f"Error: {text}", is_error=True), seconds=seconds, error=text)
 
 
-async def _run(
-    tool: Tool, call: ToolCall, arguments: dict[str, Any], limits: Limits, context_for: ContextFor
-) -> Outcome:
-    seconds = tool.timeout if tool.timeout is not None else limits.tool_seconds
-    context = context_for(call) if tool.takes_context else None
-    started = time.perf_counter()
-    try:
-        with anyio.move_on_after(seconds):
-            value = await tool.call(arguments, context)
-            text = cut(result_text(value), limits.tool_result_chars)
-            return Outcome(call, ToolMessage(text, call.name, call.id), time.perf_counter() - started)
-    except Retry as retry:
-        return _refused(call, str(retry), time.perf_counter() - started)
-    except BaseException as error:  # whatever a tool raises is the tool's result, or ends the run
-        if not _is_the_tools(error):
-            raise
-        _logger.info("tool %r failed", tool.name, exc_info=error)
-        return _failed(call, error, time.perf_counter() - started)
-    late = TimeoutError(f"{tool.name} did not finish within {seconds:g} seconds")
-    return _failed(call, late, time.perf_counter() - started)
+def _costing(ended: CallEnded, context: RunContext[Any] | None, seconds: float) -> CallEnded:
+    usage = Usage() if context is None else context.used_inside
+    return replace(ended, seconds=seconds, usage=usage, ran=True, at=time.time())
+
+
+def _ended(call: ToolCall, text: str, *, is_error: bool = False, hand_off: str = "") -> CallEnded:
+    message = ToolMessage(text, call.name, call.id, is_error=is_error)
+    return CallEnded(call.id, message, hand_off=hand_off, at=time.time())
+
+
+def refuse(call: ToolCall, text: str) -> CallEnded:
+    """The result of a call that is wrong: it is not run, and counts as a correction."""
+    return replace(_ended(call, text, is_error=True), invalid=True)
 
 
 def _is_the_tools(error: BaseException) -> bool:
@@ -167,21 +303,10 @@ def _is_cancelled() -> bool:
     return task is None or task.cancelling() > 0
 
 
-def _refused(call: ToolCall, text: str, seconds: float = 0.0) -> Outcome:
-    return Outcome(call, ToolMessage(text, call.name, call.id, is_error=True), seconds, invalid=True)
-
-
-def _failed(call: ToolCall, error: BaseException, seconds: float) -> Outcome:
-    # Type and message only: a traceback tells the model nothing and may hold secrets.
-    text = f"Error: {type(error).__name__}: {error}" if str(error) else f"Error: {type(error).__name__}"
-    return Outcome(call, ToolMessage(cut(text, 2000), call.name, call.id, is_error=True), seconds, error)
-
-
 def refuse_behind_fault(call: ToolCall) -> Outcome:
     """The outcome of a call that stands behind something unreadable: it is not run, and the model may ask again."""
-    return _refused(
-        call, "Not run, because a function call before it could not be read. Call it again if it is needed."
-    )
+    text = "Not run, because a function call before it could not be read. Call it again if it is needed."
+    return Outcome(call, refuse(call, text))
 
 
 def no_result(call: ToolCall) -> ToolMessage:

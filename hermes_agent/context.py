@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic
+from typing import TYPE_CHECKING, Generic
 
 from typing_extensions import TypeVar
 
 from hermes_agent.limits import Usage
 from hermes_agent.messages import Message
+
+if TYPE_CHECKING:
+    from hermes_agent.log import RunLog
 
 __all__ = ["DepsT", "Retry", "RunContext"]
 
@@ -27,9 +30,13 @@ class RunContext(Generic[DepsT]):
     Attributes:
         deps: The object given to the run as ``deps=``.
         usage: What the run has used up to this call.
-        step: The model turn that made the call, counted from 1.
-        messages: The conversation up to and including that turn. Read only.
-        call_id: The id of this call, unique within the conversation.
+        step: The model turn that is written or that made the call, counted from 1; 0 before the first.
+        messages: The conversation so far. Read only.
+        call_id: The id of this call, unique within the conversation; empty where there is no call, as in a validator.
+        run_id: The id of the run.
+        agent: Name of the agent.
+        model: Name of the model.
+        inside: For tools that ask agents of their own.
     """
 
     deps: DepsT
@@ -37,7 +44,16 @@ class RunContext(Generic[DepsT]):
     step: int = 0
     messages: Sequence[Message] = ()
     call_id: str = ""
+    run_id: str = ""
+    agent: str = ""
+    model: str = ""
+    inside: Inside | None = field(default=None, repr=False, compare=False)
     _report: Callable[[str, float | None, float | None], None] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def used_inside(self) -> Usage:
+        """What agents that this call asked have used."""
+        return Usage() if self.inside is None else self.inside.usage
 
     def progress(self, message: str, done: float | None = None, total: float | None = None) -> None:
         """Tell whoever watches the run how far this call is; `ToolProgress` events of a stream say it.
@@ -52,6 +68,20 @@ class RunContext(Generic[DepsT]):
         """
         if self._report is not None:
             self._report(message, done, total)
+
+
+class Inside:
+    """What a tool that runs agents of its own takes from the run around it, and gives back.
+
+    Attributes:
+        usage: What those runs have used.
+    """
+
+    __slots__ = ("log", "usage")
+
+    def __init__(self, log: RunLog) -> None:
+        self.log = log
+        self.usage = Usage()
 
 
 class Retry(Exception):  # noqa: N818  # an instruction to the model, not a failure of the program

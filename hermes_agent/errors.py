@@ -9,10 +9,12 @@
     │   ├── ModelUnavailableError not installed, not cached, not reachable, not known
     │   ├── ContextLengthError    the prompt does not fit the model's context window
     │   └── GuaranteeError        ``constrain="strict"`` asked for more than the model can enforce
+    ├── RunPaused                 the run waits for somebody's word on calls; not a failure
     └── RunError                  the run ended without an answer
         ├── InvalidTurnError      the model kept writing turns that cannot be read
         ├── InvalidOutputError    the answer kept failing validation
         ├── ToolFailedError       a tool raised, and the agent was told to let it
+        ├── HookError             a hook raised
         └── LimitExceededError    a step, call, token or time limit was reached
 
 Every error carries ``messages`` (the conversation so far), ``raw`` (the text that broke, as the model or
@@ -21,11 +23,14 @@ the user wrote it), ``attempts`` (every raw turn that was rejected) and ``hint``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hermes_agent.messages import Message
+    from hermes_agent.pause import PausedRun
+    from hermes_agent.record import Record
 
 __all__ = [
     "ConfigurationError",
@@ -33,6 +38,7 @@ __all__ = [
     "GrammarError",
     "GuaranteeError",
     "HermesError",
+    "HookError",
     "InvalidOutputError",
     "InvalidTurnError",
     "LimitExceededError",
@@ -40,6 +46,7 @@ __all__ = [
     "ModelUnavailableError",
     "OutputTypeError",
     "RunError",
+    "RunPaused",
     "ToolDefinitionError",
     "ToolFailedError",
 ]
@@ -108,12 +115,31 @@ class GuaranteeError(ModelError):
     """``constrain="strict"`` was asked of a model that cannot enforce the turn grammar."""
 
 
+class RunPaused(HermesError):  # noqa: N818  # nothing is wrong: somebody is asked
+    """The run waits for somebody's word on calls: approval, or a result from elsewhere.
+
+    Attributes:
+        run: The run as it stands, to be saved, settled and gone on with by ``Agent.resume``.
+    """
+
+    def __init__(self, message: str, *, run: PausedRun, hint: str = "", messages: Sequence[Message] = ()) -> None:
+        super().__init__(message, hint=hint, messages=messages)
+        self.run = run
+
+
 class RunError(HermesError):
     """The run ended without an answer.
 
     ``messages`` holds everything up to there. Each call in it has one result, if only that the run ended first, so
     that it can be the ``history`` of another run.
+
+    Attributes:
+        run_id: The run; empty when there was none.
+        records: What was recorded, by run id; `hermes_agent.trace.Trace.of` shows it.
     """
+
+    run_id: str = ""
+    records: Mapping[str, Sequence[Record]] = MappingProxyType({})
 
 
 class InvalidTurnError(RunError):
@@ -126,6 +152,10 @@ class InvalidOutputError(RunError):
 
 class ToolFailedError(RunError):
     """A tool raised, and ``on_tool_error="raise"`` was asked for; ``__cause__`` is what it raised."""
+
+
+class HookError(RunError):
+    """A hook raised something that is no error of this package; ``__cause__`` is what it raised."""
 
 
 class LimitExceededError(RunError):

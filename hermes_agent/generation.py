@@ -6,6 +6,7 @@ a call inside its thinking, the result is put there, and it writes on behind it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -19,14 +20,15 @@ from hermes_agent.formats.prompt import inline_results
 from hermes_agent.limits import Usage
 from hermes_agent.messages import ToolCall, ToolMessage
 from hermes_agent.models.base import Chunk, FinishReason, Guarantee, Model, Request, weakest
+from hermes_agent.record import PartWritten
 from hermes_agent.turn import Fault, Turn
 
 __all__ = ["AnswerInline", "Emit", "Generation", "generate_turn"]
 
 Emit = Callable[[Event], Awaitable[None]]
 
-AnswerInline = Callable[[Sequence[ToolCall | Fault]], Awaitable[Sequence[ToolMessage]]]
-"""Runs calls of a thought; one result for each, in their order."""
+AnswerInline = Callable[[Sequence[ToolCall | Fault], PartWritten], Awaitable[Sequence[ToolMessage]]]
+"""Runs calls of a thought; one result for each, in their order. It is given what was written up to there, as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ async def generate_turn(
     emit: Emit | None,
     answer_inline: AnswerInline,
     grammar: Callable[[], TurnGrammar | None],
+    earlier: Sequence[PartWritten] = (),
 ) -> Generation:
     """Have one turn written and read.
 
@@ -55,13 +58,14 @@ async def generate_turn(
         emit: Awaited with every event; ``None`` if nobody listens.
         answer_inline: Runs the calls of a thought that wants results inline.
         grammar: What turns may be by now: a call inside the thought may have honoured a forced tool choice.
+        earlier: Parts of the turn that were written before, by a process that did not come to its end.
 
     Raises:
         HermesError: The model failed, or a call could not be answered; what there is of the turn is in ``raw``.
     """
     reader = _Reader(model, request, emit)
     try:
-        return await _generate(model, request, reader, answer_inline, grammar)
+        return await _generate(model, request, reader, answer_inline, grammar, deque(earlier))
     except HermesError as error:
         error.raw = error.raw or reader.raw
         raise
@@ -73,11 +77,17 @@ async def _generate(
     reader: _Reader,
     answer_inline: AnswerInline,
     grammar: Callable[[], TurnGrammar | None],
+    earlier: deque[PartWritten],
 ) -> Generation:
     parts: list[_Part] = []
     while True:
         part = _Part()
         parts.append(part)
+        if earlier:
+            written = earlier.popleft()
+            part.note_again(written, await reader.read(written.raw[len(reader.raw) :]))
+            await reader.answer(await answer_inline(part.inline, written))
+            continue
         async with aclosing(model.generate(_rest(request, reader, parts, grammar))) as chunks:
             async for chunk in chunks:
                 part.note(chunk, await reader.read(chunk.text, chunk.dialect))
@@ -85,14 +95,19 @@ async def _generate(
                     break
         if not part.inline or _used_up(request, parts):
             break
-        await reader.answer(await answer_inline(part.inline))
+        await reader.answer(await answer_inline(part.inline, part.written(reader.raw)))
         if _thought_left(request, parts) == 0:
             part.thought_cut = True
             await reader.end_thought()
     finish = parts[-1].finish
     turn = await reader.close(finish)
     held_to: list[Guarantee] = [part.guarantee for part in parts if part.guarantee is not None]
-    usage = Usage(sum(part.input_tokens for part in parts), sum(part.output_tokens for part in parts), steps=1)
+    usage = Usage(
+        sum(part.input_tokens for part in parts),
+        sum(part.output_tokens for part in parts),
+        steps=1,
+        thinking_tokens=sum(part.thinking_tokens for part in parts),
+    )
     return Generation(_judged(turn, request, parts), finish, usage, weakest(held_to) if held_to else None)
 
 
@@ -115,6 +130,15 @@ class _Part:
         if chunk.finish_reason is not None:
             self.finish, self.output_tokens = chunk.finish_reason, chunk.output_tokens
             self.thought_cut, self.guarantee = chunk.thought_cut, chunk.guarantee
+
+    def note_again(self, written: PartWritten, events: Sequence[Event]) -> None:
+        self.inline += [event.call for event in events if isinstance(event, InlineCall)]
+        self.input_tokens, self.output_tokens = written.usage.input_tokens, written.usage.output_tokens
+        self.thinking_tokens = written.usage.thinking_tokens
+
+    def written(self, raw: str) -> PartWritten:
+        usage = Usage(self.input_tokens, self.output_tokens, thinking_tokens=self.thinking_tokens)
+        return PartWritten(0, raw, usage)
 
 
 class _Reader:

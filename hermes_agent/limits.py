@@ -18,12 +18,14 @@ class Usage:
         output_tokens: Tokens the model wrote, thinking included.
         steps: Model turns.
         tool_calls: Tool calls that were run.
+        thinking_tokens: Those of ``output_tokens`` in thinking blocks, as far as the model can tell.
     """
 
     input_tokens: int = 0
     output_tokens: int = 0
     steps: int = 0
     tool_calls: int = 0
+    thinking_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -31,6 +33,7 @@ class Usage:
             self.output_tokens + other.output_tokens,
             self.steps + other.steps,
             self.tool_calls + other.tool_calls,
+            self.thinking_tokens + other.thinking_tokens,
         )
 
 
@@ -41,10 +44,15 @@ class Limits:
     Attributes:
         steps: Model turns, corrections included.
         tool_calls: Tool calls over the whole run.
+        input_tokens: Tokens of all prompts of the run, as the model counts them: no turn is asked for whose prompt,
+            at least as long as the one before, would go beyond.
         output_tokens: Tokens the model may write over the whole run.
+        thinking_tokens: Those it may write in thinking blocks over the whole run.
         turn_tokens: Tokens the model may write in one turn.
         seconds: Wall clock of the whole run.
         tool_seconds: Wall clock of one tool call, unless the tool sets its own.
+        concurrency: Calls of one turn that may run at the same time.
+        repeats: How often in a row the same call, of equal arguments, may be made.
         corrections: How many unreadable turns, invalid calls or invalid answers *in a row* go back to
             the model before the run ends with an error.
         tool_result_chars: Longest tool result shown to the model; what is cut is said in its place.
@@ -52,16 +60,21 @@ class Limits:
 
     steps: int | None = 20
     tool_calls: int | None = 50
+    input_tokens: int | None = None
     output_tokens: int | None = None
+    thinking_tokens: int | None = None
     turn_tokens: int | None = 4096
     seconds: float | None = None
     tool_seconds: float | None = 60.0
+    concurrency: int | None = 16
+    repeats: int | None = None
     corrections: int = 3
     tool_result_chars: int | None = 20_000
 
     def __post_init__(self) -> None:
         for name in (
-            "steps", "output_tokens", "turn_tokens", "seconds", "tool_seconds", "tool_result_chars",
+            "steps", "input_tokens", "output_tokens", "thinking_tokens", "turn_tokens", "seconds", "tool_seconds",
+            "concurrency", "repeats", "tool_result_chars",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):

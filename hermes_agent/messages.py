@@ -182,6 +182,10 @@ class Conversation(Sequence[Message]):
         # Counted, not spelled: a history of megabytes does not belong into a log line.
         return f"<Conversation of {len(self)} messages>"
 
+    def up_to_now(self) -> Sequence[Message]:
+        """The messages so far, read only; what is appended later is not among them. Nothing is copied."""
+        return _Window(self._messages, len(self._messages))
+
     def to_json(self) -> str:
         """The conversation as one JSON object; every character and number survives.
 
@@ -216,6 +220,34 @@ class Conversation(Sequence[Message]):
                 hint="load what Conversation.to_json() wrote",
                 raw=str(text)[:2000],
             ) from error
+
+
+class _Window(Sequence[Message]):
+    """The beginning of a list that only grows."""
+
+    __slots__ = ("_end", "_messages")
+
+    def __init__(self, messages: list[Message], end: int) -> None:
+        self._messages, self._end = messages, end
+
+    def __len__(self) -> int:
+        return self._end
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Message]: ...
+    def __getitem__(self, index: int | slice) -> Message | Sequence[Message]:
+        places = range(self._end)[index]
+        return self._messages[places] if isinstance(places, int) else tuple(self._messages[i] for i in places)
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(cast("Sequence[object]", other)) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # equal to other sequences, which cannot be hashed either
+
+    def __repr__(self) -> str:
+        return f"<{self._end} messages>"
 
 
 def dump_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:

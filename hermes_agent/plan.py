@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 from hermes_agent.calls import OnToolError
 from hermes_agent.formats.grammar import TurnGrammar
+from hermes_agent.hooks import Hooks
 from hermes_agent.limits import Limits
 from hermes_agent.messages import Message, SystemMessage
-from hermes_agent.models.base import Constrain, Request
+from hermes_agent.models.base import Constrain, Model, Request
 from hermes_agent.output import Output
 from hermes_agent.reasoning import Reasoning
 from hermes_agent.sampling import Sampling
 from hermes_agent.tool import Tool
+from hermes_agent.validators import Validator
 
-__all__ = ["Plan"]
+if TYPE_CHECKING:
+    from hermes_agent.history import HistoryPolicy
+
+__all__ = ["OnLimit", "Plan"]
 
 
-@dataclass(frozen=True, slots=True)
+OnLimit = Literal["raise", "answer"]
+"""What becomes of a run that has come to a limit: it ends with an error, or its next turn has to answer."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What an agent settles once, for all its runs.
 
@@ -35,6 +45,14 @@ class Plan:
         limits: What a run may cost.
         constrain: How much enforcement is asked for.
         on_tool_error: What becomes of an exception in a tool.
+        name: What the agent is called in traces.
+        last_grammar: What a turn may be that has to answer, because a limit was reached.
+        on_limit: Whether such a turn is asked for.
+        validators: Check the answer beyond its type.
+        hooks: Stand around the run, its turns and its calls; the first is the outermost.
+        sequential: Run the calls of a turn one after the other.
+        history_policy: Chooses what the model is shown of a long conversation.
+        hand_offs: The agents that may go on with the conversation, by name.
     """
 
     tools: Mapping[str, Tool]
@@ -47,29 +65,57 @@ class Plan:
     limits: Limits
     constrain: Constrain
     on_tool_error: OnToolError
+    name: str
+    last_grammar: TurnGrammar
+    on_limit: OnLimit
+    validators: tuple[Validator, ...]
+    hooks: tuple[Hooks[Any], ...]
+    sequential: bool
+    history_policy: HistoryPolicy | None
+    hand_offs: Mapping[str, Callable[[], tuple[Plan, Model]]]
 
-    def turn_grammar(self, *, forced: bool) -> TurnGrammar | None:
+    @cached_property
+    def shown_tools(self) -> tuple[Tool, ...]:
+        """The tools, in the order given."""
+        return tuple(self.tools.values())
+
+    def turn_grammar(self, *, forced: bool, last: bool = False) -> TurnGrammar | None:
         """What the next turn may be; ``None`` if nothing is to be enforced."""
-        return None if self.constrain == "off" else self.grammar if forced else self.later_grammar
+        return None if self.constrain == "off" else self._meant(forced=forced, last=last)
 
-    def request(self, messages: Sequence[Message], *, left: int | None, forced: bool) -> Request:
+    def _meant(self, *, forced: bool, last: bool) -> TurnGrammar:
+        return self.last_grammar if last else self.grammar if forced else self.later_grammar
+
+    def request(
+        self, messages: Sequence[Message], *, tokens: int | None, thinking: int | None, forced: bool, last: bool
+    ) -> Request:
         """One turn to be written.
 
         Args:
             messages: The conversation so far.
-            left: Tokens that the run may still write; ``None`` is without bound.
+            tokens: Tokens that the run may still write; ``None`` is without bound.
+            thinking: Those that it may still think; likewise.
             forced: A forced tool choice is still to be honoured.
+            last: The turn has to answer.
         """
-        bounds = [tokens for tokens in (left, self.limits.turn_tokens) if tokens is not None]
+        most = self.limits.turn_tokens
+        if tokens is not None:
+            most = tokens if most is None else min(tokens, most)
+        reasoning = self.reasoning
+        if thinking is not None and reasoning.mode != "off":
+            budget = thinking if reasoning.max_tokens is None else min(thinking, reasoning.max_tokens)
+            reasoning = replace(reasoning, max_tokens=budget)
+        if last and reasoning.calls == "inline":
+            reasoning = replace(reasoning, calls="ignore")
         return Request(
             messages=messages,
-            tools=tuple(self.tools.values()),
+            tools=self.shown_tools,
             output=self.output,
-            reasoning=self.reasoning,
-            grammar=self.turn_grammar(forced=forced),
+            reasoning=reasoning,
+            grammar=self.turn_grammar(forced=forced, last=last),
             sampling=self.sampling,
-            max_tokens=min(bounds, default=None),
-            tool_choice=(self.grammar if forced else self.later_grammar).tool_choice,
+            max_tokens=most,
+            tool_choice=self._meant(forced=forced, last=last).tool_choice,
             parallel=self.grammar.parallel,
         )
 

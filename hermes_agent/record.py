@@ -27,9 +27,11 @@ __all__ = [
     "CallSettled",
     "HistoryShortened",
     "PartWritten",
+    "PendingCall",
     "Record",
     "RunBegan",
     "RunEnded",
+    "RunWaited",
     "TurnBegan",
     "TurnWritten",
     "dump_record",
@@ -91,13 +93,11 @@ class PartWritten:
         step: The turn.
         raw: Its text so far, results of earlier calls included.
         usage: Tokens of this part.
-        thinking_tokens: Those of them in the thinking block.
     """
 
     step: int
     raw: str
     usage: Usage = Usage()
-    thinking_tokens: int = 0
     at: float = 0.0
     kind: Literal["part_written"] = field(default="part_written", init=False, repr=False)
 
@@ -193,14 +193,47 @@ class HistoryShortened:
     """From here on the model is shown less of the conversation.
 
     Attributes:
+        step: The turn that comes next.
         shown: What it is shown in place of everything up to here.
         usage: What it cost to write a summary.
     """
 
+    step: int
     shown: tuple[Message, ...] = ()
     usage: Usage = Usage()
     at: float = 0.0
     kind: Literal["history_shortened"] = field(default="history_shortened", init=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCall:
+    """A call that waits for somebody's word.
+
+    Attributes:
+        call: The call, its arguments as the model wrote them.
+        reason: ``approval``, its tool wants to be allowed; ``external``, its result comes from elsewhere;
+            ``interrupted``, it was begun by a process that died, and may have been run or not.
+        run_id: The run that made it: the one that paused, or that of an agent inside of it.
+    """
+
+    call: ToolCall
+    reason: Literal["approval", "external", "interrupted"]
+    run_id: str = ""
+
+    @property
+    def id(self) -> str:
+        """What it is called by in ``PausedRun.approve`` and the like."""
+        _, _, inner = self.run_id.partition("/")
+        return f"{inner}/{self.call.id}" if inner else self.call.id
+
+
+@dataclass(frozen=True, slots=True)
+class RunWaited:
+    """The run paused; every other call of the turn has its result."""
+
+    calls: tuple[PendingCall, ...]
+    at: float = 0.0
+    kind: Literal["run_waited"] = field(default="run_waited", init=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +261,7 @@ Record = (
     | CallSettled
     | AnswerRejected
     | HistoryShortened
+    | RunWaited
     | RunEnded
 )
 

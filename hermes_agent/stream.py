@@ -15,6 +15,7 @@ from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from typing_extensions import TypeVar
 
+from hermes_agent.context import Retry
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.events import (
     CallCompleted,
@@ -50,10 +51,11 @@ class RunStream(Generic[OutputT]):
     the others, and another view goes on where the first was left.
     """
 
-    def __init__(self, receive: MemoryObjectReceiveStream[Event], output: Output[OutputT]) -> None:
+    def __init__(self, receive: MemoryObjectReceiveStream[Event], output: Output[OutputT], run: Run) -> None:
         self._receive = receive
         self._output = output
         self._partials = Partials(output)
+        self._run = run
         self._next: deque[Event] = deque()
         self._reading = False
         self._ended = False
@@ -141,9 +143,9 @@ class RunStream(Generic[OutputT]):
             ) from None
         finally:
             self._reading = False
-        return self._noted(event, partial_outputs)
+        return await self._noted(event, partial_outputs)
 
-    def _noted(self, event: Event, partial_outputs: bool) -> Event:
+    async def _noted(self, event: Event, partial_outputs: bool) -> Event:
         """Follow the answer; returns what comes first, the event or a partial output."""
         partials = self._partials
         match event:
@@ -151,8 +153,8 @@ class RunStream(Generic[OutputT]):
                 partials.begin()
             case TextDelta(text):
                 partials.feed(text)
-                if partial_outputs and (value := partials.read()):
-                    self._next.append(PartialOutput(value[0]))
+                if partial_outputs and (value := partials.read()) and (checked := await self._passed(value[0])):
+                    self._next.append(PartialOutput(checked[0]))
             case CallStarted() | CallCompleted() | FaultFound():
                 partials.stop()
             case Final(output) if partial_outputs and self._output.kind == "json":
@@ -161,6 +163,16 @@ class RunStream(Generic[OutputT]):
             case _:
                 pass
         return event
+
+    async def _passed(self, value: OutputT) -> tuple[OutputT] | None:
+        """A partial value as validators leave it that are meant for such; ``None`` if one of them will not have it."""
+        for validator in self._run.plan.validators:
+            if validator.partial:
+                try:
+                    value = await validator.check(value, self._run.context(), partial=True)
+                except (Retry, ValueError):
+                    return None
+        return (value,)
 
     def _check_unread(self, view: str) -> None:
         if self._ended:
@@ -272,7 +284,7 @@ async def watch(run: Run, output: Output[OutputT]) -> AsyncGenerator[RunStream[O
         send.send_nowait(event)
 
     run.emit, run.report = emit, progress.report
-    stream: RunStream[OutputT] = RunStream(receive, output)
+    stream: RunStream[OutputT] = RunStream(receive, output, run)
     # What is carried past the task group, which would wrap it. Cancellation is not: the group knows it.
     broke: Exception | SystemExit | KeyboardInterrupt | None = None
     ending: SystemExit | KeyboardInterrupt | None = None

@@ -6,9 +6,11 @@ import functools
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast, overload
+from typing import Any, TypedDict, cast, overload
+
+from typing_extensions import Unpack
 
 from hermes_agent.context import RunContext
 from hermes_agent.errors import ToolDefinitionError
@@ -23,6 +25,20 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}\Z")
 """What servers and grammars all take, and the dots, colons and slashes that real tool sets use besides."""
 
 ToolFunction = Callable[..., object]
+
+Approval = bool | Callable[[RunContext[Any], dict[str, Any]], "bool | Awaitable[bool]"]
+"""Whether somebody must allow a call: always, or as a function of the context and the validated arguments says."""
+
+
+class ToolSettings(TypedDict, total=False):
+    """Keyword arguments of `tool` and `Tool.from_schema`; `Tool` explains them."""
+
+    timeout: float | None
+    approval: Approval
+    sequential: bool
+    idempotent: bool
+    retries: int | None
+    hand_off: str
 
 
 class ToolArgumentsError(ValueError):
@@ -47,6 +63,12 @@ class Tool:
         parameters: JSON schema of the arguments, of type ``object``. Read only.
         timeout: Seconds of wall clock one call may take; ``None`` leaves it to the run's limits.
         function: What is run; ``None`` if someone else runs it.
+        approval: Whether a call waits until somebody allows it.
+        sequential: Whether nothing else of the turn runs beside it.
+        idempotent: Whether a call that was cut off, by a crash for one, may be run again unasked.
+        retries: How many calls of this tool may go wrong in a row before the run ends; ``None`` leaves it to the
+            run's ``corrections``.
+        hand_off: Name of the agent that a call hands the conversation to; empty for every other tool.
     """
 
     name: str
@@ -54,9 +76,14 @@ class Tool:
     parameters: dict[str, Any]
     timeout: float | None = None
     function: ToolFunction | None = None
+    approval: Approval = field(default=False, kw_only=True)
+    sequential: bool = field(default=False, kw_only=True)
+    idempotent: bool = field(default=False, kw_only=True)
+    retries: int | None = field(default=None, kw_only=True)
     _read: Callable[[str], dict[str, Any]] = field(repr=False, compare=False, kw_only=True)
     _context: str | None = field(default=None, repr=False, compare=False, kw_only=True)
     _is_async: bool = field(default=False, repr=False, compare=False, kw_only=True)
+    hand_off: str = field(default="", repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
@@ -69,9 +96,23 @@ class Tool:
                 f"tool {self.name!r} has timeout={self.timeout!r}",
                 hint="use seconds above 0, or None for the run's own",
             )
+        if self.retries is not None and self.retries < 0:
+            raise ToolDefinitionError(
+                f"tool {self.name!r} has retries={self.retries!r}", hint="use 0 or more, or None for the run's own"
+            )
+        if not isinstance(cast("object", self.approval), bool) and not callable(self.approval):
+            raise ToolDefinitionError(
+                f"tool {self.name!r} has approval={self.approval!r}",
+                hint="use True, False, or a function of the context and the arguments",
+            )
 
     def __hash__(self) -> int:
         return hash((self.name, self.description))
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it runs on the event loop, where it can be cancelled, and not in a thread."""
+        return self._is_async
 
     @property
     def takes_context(self) -> bool:
@@ -89,7 +130,13 @@ class Tool:
 
     @classmethod
     def from_schema(
-        cls, *, name: str, description: str = "", parameters: Mapping[str, Any], call: ToolFunction | None = None
+        cls,
+        *,
+        name: str,
+        description: str = "",
+        parameters: Mapping[str, Any],
+        call: ToolFunction | None = None,
+        **settings: Unpack[ToolSettings],
     ) -> Tool:
         """A tool known by the JSON schema of its arguments.
 
@@ -98,7 +145,8 @@ class Tool:
             description: What it is for.
             parameters: JSON schema of type ``object``, of the draft its ``$schema`` names, else 2020-12.
             call: Runs the tool; it gets the arguments by keyword, after the context if its first parameter
-                is annotated `RunContext`. Without it, someone else runs the calls.
+                is annotated `RunContext`. Without it, someone else runs the calls: a run pauses for their results.
+            settings: As in `tool`.
 
         Raises:
             ToolDefinitionError: The schema is not one, or is not that of an object.
@@ -129,6 +177,7 @@ class Tool:
             description,
             schema,
             function=call,
+            **settings,
             _read=read,
             _context=None if call is None else context_parameter(call),
             _is_async=is_async(call),
@@ -195,7 +244,7 @@ def _from_function(
     *,
     name: str | None = None,
     description: str | None = None,
-    timeout: float | None = None,
+    **settings: Unpack[ToolSettings],
 ) -> Tool:
     if isinstance(function, staticmethod):  # ``@tool`` above ``@staticmethod``
         function = cast("ToolFunction", function.__func__)
@@ -204,8 +253,8 @@ def _from_function(
         read.name if name is None else name,
         read.description if description is None else description,
         read.parameters,
-        timeout,
-        function,
+        function=function,
+        **settings,
         _read=read.validate_json,
         _context=read.context,
         _is_async=is_async(function),
@@ -219,7 +268,7 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    timeout: float | None = None,
+    **settings: Unpack[ToolSettings],
 ) -> Callable[[ToolFunction], Tool]: ...
 def tool(
     function: ToolFunction | None = None,
@@ -227,7 +276,7 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    timeout: float | None = None,
+    **settings: Unpack[ToolSettings],
 ) -> Tool | Callable[[ToolFunction], Tool]:
     """Make a function a tool, bare or with settings; a plain function given to an agent needs none of this.
 
@@ -235,13 +284,16 @@ def tool(
         function: The function, when used bare.
         name: Instead of the function's name.
         description: Instead of its docstring.
-        timeout: Seconds of wall clock one call may take.
+        settings: ``timeout``, seconds of wall clock one call may take; ``approval``, whether a call waits until
+            somebody allows it: ``True``, or a function of the `RunContext` and the validated arguments;
+            ``sequential``, nothing else of the turn runs beside it; ``idempotent``, a call that was cut off by a crash
+            may be run again unasked; ``retries``, how many of its calls may go wrong in a row.
 
     Raises:
         ToolDefinitionError: The function cannot be a tool; the message says why and what to do.
     """
 
     def make(function: ToolFunction) -> Tool:
-        return _from_function(function, name=name, description=description, timeout=timeout)
+        return _from_function(function, name=name, description=description, **settings)
 
     return make if function is None else make(function)

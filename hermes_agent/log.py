@@ -1,0 +1,94 @@
+"""What is recorded of a run: what was recorded before comes back first, what is new is written down."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Protocol
+
+from hermes_agent.record import (
+    AnswerRejected,
+    CallBegan,
+    CallEnded,
+    CallSettled,
+    HistoryShortened,
+    PartWritten,
+    Record,
+    RunBegan,
+    RunEnded,
+    TurnWritten,
+)
+
+__all__ = ["Keeper", "RunLog"]
+
+
+class Keeper(Protocol):
+    """What keeps records where they outlive the process; a `Journal` is one."""
+
+    async def append(self, run_id: str, at: int, record: Record) -> None:
+        """Keep the record that is number ``at`` of its run, counted from 0; it is kept when this returns."""
+        ...
+
+
+class RunLog:
+    """The records of one run, and those of the agents inside of it.
+
+    Args:
+        run_id: The run.
+        runs: Records by run id, those of earlier processes first; grows as the run goes.
+        keeper: Where new records are kept besides.
+
+    Attributes:
+        records: Those of this run.
+    """
+
+    def __init__(self, run_id: str, runs: dict[str, list[Record]], keeper: Keeper | None = None) -> None:
+        self.run_id, self.runs, self.keeper = run_id, runs, keeper
+        self.records = runs.setdefault(run_id, [])
+        self.began: RunBegan | None = None
+        self.answer: RunEnded | None = None
+        self.turns: dict[int, TurnWritten] = {}
+        self.parts: defaultdict[int, list[PartWritten]] = defaultdict(list)
+        self.rejections: dict[int, AnswerRejected] = {}
+        self.shortened: dict[int, HistoryShortened] = {}
+        self.ended: dict[str, CallEnded] = {}
+        self.settled: dict[str, CallSettled] = {}
+        self.cut_off: set[str] = set()
+        """Calls that were begun and have no result."""
+        for record in self.records:
+            self._read(record)
+
+    def _read(self, record: Record) -> None:
+        match record:
+            case RunBegan():
+                self.began = record
+            case RunEnded(answer) if answer is not None:
+                self.answer = record
+            case TurnWritten(step):
+                self.turns[step] = record
+            case PartWritten(step):
+                self.parts[step].append(record)
+            case AnswerRejected(step):
+                self.rejections[step] = record
+            case HistoryShortened(step):
+                self.shortened[step] = record
+            case CallBegan(call):
+                # A word that was given before the call was run says nothing about running it once more.
+                self.settled.pop(call.id, None)
+                self.cut_off.add(call.id)
+            case CallEnded(call_id):
+                self.ended[call_id] = record
+                self.cut_off.discard(call_id)
+            case CallSettled(call_id):
+                self.settled[call_id] = record
+            case _:
+                pass
+
+    async def write(self, record: Record) -> None:
+        """Write a record down; where there is a keeper, it has it when this returns."""
+        self.records.append(record)
+        if self.keeper is not None:
+            await self.keeper.append(self.run_id, len(self.records) - 1, record)
+
+    def inside(self, call_id: str) -> RunLog:
+        """The log of an agent that a tool of this run asks."""
+        return RunLog(f"{self.run_id}/{call_id}", self.runs, self.keeper)
