@@ -69,6 +69,29 @@ def test_trusted_text_makes_every_added_token(name: str) -> None:
         assert encode_segments(tokenizer(name), [Segment(content)]) == [index]
 
 
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_pieces_that_are_remembered_have_the_tokens_of_the_whole(name: str, data: st.DataObject) -> None:
+    markup = st.sampled_from(
+        [*added(name).values(), "<|im_start|>user\n", "<|im_end|>\n", "\n\n", "  ", " the", "\u0301"]
+    )
+    texts = data.draw(st.lists(markup | st.text(max_size=6), max_size=8).map("".join))
+    whole = tokenizer(name).encode(texts, add_special_tokens=False)
+    for _ in range(2):  # encoded, then remembered
+        assert encode_segments(tokenizer(name), [Segment(texts)]) == whole
+
+
+@pytest.mark.parametrize("habit", [{}, {"lstrip": True}, {"rstrip": True}, {"single_word": True}, {"normalized": True}])
+@pytest.mark.parametrize(
+    "text", ["the <tool_call> house", "a<tool_call>the", "a <tool_call>  <tool_call>the", "the <tool_call>"]
+)
+def test_added_tokens_with_habits_are_no_place_to_cut(habit: dict[str, Any], text: str) -> None:
+    spoken = sentencepiece(**habit)
+    in_one = spoken.encode("\n" + text, add_special_tokens=False)
+    assert encode_segments(spoken, [Segment(text)]) == in_one[len(spoken.encode("\n", add_special_tokens=False)) :]
+
+
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_untrusted_text_makes_no_added_token(name: str) -> None:
     for content in added(name).values():

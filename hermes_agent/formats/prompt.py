@@ -13,11 +13,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
 from secrets import token_hex
 from typing import Any, assert_never, cast
 
 from hermes_agent.errors import ConfigurationError
+from hermes_agent.formats.definitions import tool_lines
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.segments import Segment, neutralise
@@ -139,8 +139,7 @@ def template_segments(
         chat.append({"role": "system", "content": content})
     chat.extend(_chat_turns(messages, first, dialect, reasoning, held))
     # Templates read tool definitions, keys and types, so these are shown to them as they are, less their tags.
-    lines = _tool_lines(_Same(tools)) if native else ()
-    shown = [json.loads(neutralise(line, dialect, special)) for line in lines]
+    shown = [json.loads(neutralise(line, dialect, special)) for line in tool_lines(tools)] if native else []
     return held.split(apply(chat, shown))
 
 
@@ -219,33 +218,7 @@ def _tools_prompt(dialect: Dialect, tools: Sequence[Tool]) -> list[Segment]:
         raise ConfigurationError(
             f"dialect {dialect.name!r} has no way to show tools", hint='choose another, such as dialect="chatml"'
         )
-    return _filled(dialect.tools_prompt, "{tools}", "\n".join(_tool_lines(_Same(tools))))
-
-
-class _Same:
-    """Tools as a key: equal to the very same tools alone, as schemas that compare equal may read differently."""
-
-    __slots__ = ("tools",)
-
-    def __init__(self, tools: Sequence[Tool]) -> None:
-        self.tools = tuple(tools)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and [*map(id, self.tools)] == [*map(id, other.tools)]
-
-    def __hash__(self) -> int:
-        return hash(tuple(map(id, self.tools)))
-
-
-@lru_cache(maxsize=16)
-def _tool_lines(shown: _Same) -> tuple[str, ...]:
-    """The definitions of tools. An agent shows the same in each of its turns, so they are written once."""
-    return tuple(map(_tool_json, shown.tools))
-
-
-def _tool_json(tool: Tool) -> str:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    return dump_json({"type": "function", "function": function})
+    return _filled(dialect.tools_prompt, "{tools}", "\n".join(tool_lines(tools)))
 
 
 def _turns(messages: Sequence[Message], first: int, dialect: Dialect, reasoning: Reasoning) -> Iterator[Segment]:
