@@ -18,6 +18,7 @@ from hermes_agent.models.base import Chunk, Guarantee, Request
 from hermes_agent.models.capabilities import Inquiry, Learned
 from hermes_agent.models.connection import Connections, Key
 from hermes_agent.models.pace import LoopLock
+from hermes_agent.models.permission import check_requests_allowed
 from hermes_agent.models.probe import Probe, Prober, Seen
 from hermes_agent.models.refusals import Failure, Where
 from hermes_agent.models.servers import Form, Server, Wire, filled
@@ -358,6 +359,7 @@ class Endpoint:
 
     async def _learn(self) -> Learned:
         """Ask once what the server tells about itself: context length, template, how it spells tags."""
+        check_requests_allowed(self)  # nothing is sent before this
         if self._needs_key and self._key.value is None:
             raise ModelUnavailableError(
                 f"{self._where} needs a key", hint=f"pass api_key=, or set {' or '.join(self.server.keys)}"

@@ -20,6 +20,7 @@ from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.models import resolve
 from hermes_agent.models.base import Chunk, Guarantee, Model, ModelLike, Request, weakest
+from hermes_agent.models.permission import is_for_tests
 
 __all__ = ["Fallback"]
 
@@ -102,6 +103,11 @@ class Fallback:
             except self._on:  # its tokenizer is not there, say; then it writes nothing either
                 continue
         return self.models[-1].dialect
+
+    @property
+    def for_tests(self) -> bool:
+        """Whether all models are made for tests."""
+        return all(map(is_for_tests, self.models))
 
     async def guarantee(self, grammar: TurnGrammar, *, prove: bool = False) -> Guarantee:
         """The weakest of the models that can be asked.

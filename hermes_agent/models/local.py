@@ -37,6 +37,7 @@ from hermes_agent.models.checkpoint import (
     stops_of,
     template_of,
 )
+from hermes_agent.models.permission import check_requests_allowed
 from hermes_agent.models.thinking import ThoughtBudget, thought_budget
 from hermes_agent.reasoning import Reasoning
 from hermes_agent.sampling import Sampling
@@ -163,6 +164,7 @@ class LocalModel:
         # for the weights, and nobody waits for the other.
         with self._tokenizing:
             if self._known_tokenizer is None:
+                check_requests_allowed(self)
                 self._known_tokenizer = available(self._source.tokenizer, self.name)
             return self._known_tokenizer
 
@@ -205,6 +207,7 @@ class LocalModel:
     def _ready(self) -> _Loaded:
         with self._loading:
             if self._loaded is None:
+                check_requests_allowed(self)
                 self._loaded = available(self._load, self.name)
             return self._loaded
 
@@ -251,6 +254,7 @@ class LocalModel:
             ContextLengthError: The prompt leaves no room to write.
             ModelError: The model cannot be loaded, or fails.
         """
+        check_requests_allowed(self)
         # A thread of its own, so that slow tools in the shared ones never hold up the model.
         threads = anyio.CapacityLimiter(1)
         # Whoever is cancelled does not wait for the load: it goes on in its thread, and the next turn finds it done.
@@ -292,14 +296,13 @@ class LocalModel:
                 hint="shorten the conversation or the tool results, offer fewer tools, or choose a model with a "
                 "longer context",
             )
-        grammar = None if request.grammar is None else request.grammar.lark(loaded.tags)
         limit = room if request.max_tokens is None else min(request.max_tokens, room)
         thought = thought_budget(request, loaded.tags.thinking, limit)
         steps = loaded.decoder.write(
             prompt,
             sampling=request.sampling.over(loaded.sampling),
             limit=limit,
-            processor=None if grammar is None else loaded.backend.get_cfg_logits_processor(grammar),
+            processor=None if request.grammar is None else loaded.backend.processor_of(request.grammar, loaded.tags),
             stop_strings=loaded.stop_strings,
             thought=thought,
         )

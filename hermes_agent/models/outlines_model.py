@@ -37,6 +37,7 @@ from hermes_agent.formats.grammar import Tags, TurnGrammar
 from hermes_agent.formats.prompt import render
 from hermes_agent.models.base import Chunk, FinishReason, Guarantee, Request
 from hermes_agent.models.outlines_settings import settings_of
+from hermes_agent.models.permission import check_requests_allowed
 from hermes_agent.models.thinking import ThoughtBudget, thought_budget
 from hermes_agent.models.written import Stops
 
@@ -108,6 +109,7 @@ class OutlinesModel:
             ContextLengthError: The object says that the prompt is too long.
             ModelError: The object fails, or cannot do what is asked.
         """
+        check_requests_allowed(self)
         self._check(request)
         tags, limit = (self.dialect.think_open, self.dialect.think_close), request.max_tokens or sys.maxsize
         budget = None if request.reasoning.max_tokens is None else thought_budget(request, tags, limit)
