@@ -189,6 +189,14 @@ class Journal:
             raise self._unknown(run_id)
         return found
 
+    def count(self, run_id: str) -> int:
+        """How many records a run has; 0 if there is no such run.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
+        return self._in_turn(partial(journal_rows.count, run_id=run_id), 0)
+
     def nested(self, run_id: str) -> list[str]:
         """The ids of the runs inside of a run, at any depth, in the order in which they began.
 

@@ -159,6 +159,12 @@ def _record(run_id: str, at: int, body: str) -> Record:
         ) from error
 
 
+def count(connection: sqlite3.Connection, run_id: str) -> int:
+    """How many records a run has."""
+    (number,) = connection.execute("SELECT count(*) FROM records WHERE run_id = ?", (run_id,)).fetchone()
+    return int(number)
+
+
 def read_nested(connection: sqlite3.Connection, run_id: str) -> list[str]:
     """The ids of the runs inside of a run."""
     rows = connection.execute(f"SELECT run_id FROM runs WHERE {_INSIDE} ORDER BY rowid", (run_id,))
