@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, cast
 
-__all__ = ["dump_json"]
+__all__ = ["dump_json", "sound"]
 
 
 _AWKWARD = re.compile("[\x7f\ud800-\udfff]")
@@ -44,3 +44,12 @@ def _plain_numbers(value: Any) -> str:
         written = (json.dumps({key: 0}, ensure_ascii=False)[1:-2] + _plain_numbers(at) for key, at in parts)
         return f"{{{', '.join(written)}}}"
     return json.dumps(value, ensure_ascii=False)
+
+
+def sound(text: str) -> str:
+    """The text with U+FFFD for lone surrogates, which no UTF-8 can hold; two that belong together are joined."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

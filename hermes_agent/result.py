@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import PurePath
 from typing import Any, cast
 
+from hermes_agent.json_text import sound
 from hermes_agent.redaction import Redaction
 
 __all__ = ["ToolResultError", "cut", "error_text", "result_text"]
@@ -41,7 +42,7 @@ def result_text(value: object) -> str:
         ToolResultError: The value is or holds bytes, or something else without a JSON form.
     """
     if type(value) is str:
-        return _sound(value)
+        return sound(value)
     from pydantic_core import PydanticSerializationError, to_jsonable_python
 
     try:
@@ -58,7 +59,7 @@ def result_text(value: object) -> str:
         raise ToolResultError(
             f"a result of type {type(value).__name__!r} has no JSON form ({what}): {_HINT}"
         ) from error
-    return _sound(text)
+    return sound(text)
 
 
 def _last_form(value: object) -> str:
@@ -97,14 +98,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(item) for item in cast("list[object]", value)]
     return value
-
-
-def _sound(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def cut(text: str, limit: int | None) -> str:
@@ -155,7 +148,7 @@ def _error_line(error: BaseException, redaction: Redaction) -> str:
     if len(message) > _READ_CHARS:
         message = message[:_READ_CHARS]
         message = message[: redaction.settled(message)]  # what is cut in two must not be half a secret
-    message = redaction.text(_sound(message).strip())
+    message = redaction.text(sound(message).strip())
     name = type(error).__name__
     return f"{name}: {message}" if message else name
 

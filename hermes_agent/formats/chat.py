@@ -14,13 +14,16 @@ from typing import Any
 
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.prompt import render_segments
-from hermes_agent.formats.segments import neutralise
+from hermes_agent.formats.segments import wire_text
 from hermes_agent.messages import Message
 from hermes_agent.output import Output
 from hermes_agent.reasoning import Reasoning
 from hermes_agent.tool import Tool
 
 __all__ = ["chat_messages"]
+
+_MARK = f"turn{token_hex(8)}"
+"""Where turns begin; no text can guess it, and none ever holds it."""
 
 
 def chat_messages(
@@ -36,11 +39,10 @@ def chat_messages(
     No content is null, which some templates fail on, and tool results stand in user messages, since a template may
     know no ``tool`` role. Arguments are those of `hermes_agent.formats.prompt.render_segments`.
     """
-    mark = f"turn{token_hex(8)}"
     plain = replace(
         dialect,
         bos="",
-        turn_open=f"<|{mark}:{{role}}|>",
+        turn_open=f"{_MARK}:{{role}}:{_MARK}",
         system_open="",
         turn_close="",
         no_think="",
@@ -51,6 +53,5 @@ def chat_messages(
     segments = render_segments(
         messages, dialect=plain, tools=tools, output=output, reasoning=reasoning, add_generation_prompt=False
     )
-    text = "".join(s.text if s.trusted else neutralise(s.text, dialect) for s in segments)
-    _, *pieces = re.split(rf"<\|{mark}:(\w+)\|>", text)
+    _, *pieces = re.split(rf"{_MARK}:(\w+):{_MARK}", wire_text(segments, dialect))
     return [{"role": role, "content": said} for role, said in zip(pieces[::2], pieces[1::2], strict=True)]

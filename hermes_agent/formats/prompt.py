@@ -20,7 +20,7 @@ from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats.definitions import tool_lines
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
-from hermes_agent.formats.segments import Segment, neutralise
+from hermes_agent.formats.segments import Segment, instructed, neutralise, wire_text
 from hermes_agent.formats.template import ApplyTemplate, jinja_template
 from hermes_agent.formats.wire import call_json, dump_json
 from hermes_agent.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
@@ -70,7 +70,7 @@ def render(
         reasoning=Reasoning.of(reasoning),
         add_generation_prompt=add_generation_prompt,
     )
-    return "".join(segment.text if segment.trusted else neutralise(segment.text, found) for segment in segments)
+    return wire_text(segments, found)
 
 
 def render_segments(
@@ -189,7 +189,7 @@ def _system_turns(
     thinking = dialect.thinking_prompt if mode == "on" else ""
     # As in the published template: the deep-thinking text takes the place of the default, not of the user's own.
     told = instructions or (dialect.default_system if default and not thinking else "")
-    own = [[Segment(text)] if text else [] for text in (thinking, told)]
+    own = [[Segment(text)] if text else [] for text in (thinking, instructed(told, dialect))]
     if dialect.instructions == "own" and shown:
         turns = [_paragraphs(shown, schema), _paragraphs(*own)]
     elif dialect.instructions == "after":
@@ -226,7 +226,7 @@ def _turns(messages: Sequence[Message], first: int, dialect: Dialect, reasoning:
     for index in range(first, len(messages)):
         match messages[index]:
             case SystemMessage(text):
-                yield Segment(_open(dialect, "system") + text + dialect.turn_close)
+                yield Segment(_open(dialect, "system") + instructed(text, dialect) + dialect.turn_close)
             case UserMessage(text):
                 yield Segment(_open(dialect, "user"))
                 yield Segment(text, trusted=False)
@@ -318,7 +318,7 @@ def _chat_turns(
     for index in range(first, len(messages)):
         match messages[index]:
             case SystemMessage(text):
-                yield {"role": "system", "content": held.put(Segment(text))}
+                yield {"role": "system", "content": held.put(Segment(instructed(text, dialect)))}
             case UserMessage(text):
                 yield {"role": "user", "content": held.data(text)}
             case AssistantMessage() as message:

@@ -24,7 +24,7 @@ from hermes_agent.formats.dialects import Dialect, calls_are_xml, guess_dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.grammar import Tags, TurnGrammar
 from hermes_agent.formats.prompt import render_segments, template_segments, template_switches
-from hermes_agent.formats.segments import Segment
+from hermes_agent.formats.segments import Segment, instructed, spelled
 from hermes_agent.models.base import Chunk, Guarantee, Request
 from hermes_agent.models.checkpoint import (
     Checkpoint,
@@ -214,7 +214,7 @@ class LocalModel:
     def _load(self) -> _Loaded:
         from hermes_agent.models.decoding import Decoder
         from hermes_agent.models.mask import TurnBackend
-        from hermes_agent.models.tokens import encode_segments
+        from hermes_agent.models.tokens import added_tokens, encode_segments
 
         tokenizer = self._tokenizer
         if not tokenizer.is_fast:
@@ -240,6 +240,7 @@ class LocalModel:
                 reuse_decoded=self._source.writes_as_it_reads,
             ),
             tags=Tags.of(tokenizer, self.dialect),
+            added=frozenset(added_tokens(tokenizer)),
             stop_strings=stop_strings,
             context_length=self._asked_length or context_length(config, tokenizer),
             sampling=self.dialect.sampling.over(sampling_of(model)),
@@ -287,7 +288,11 @@ class LocalModel:
         """Render, tokenise and set up one turn; nothing is read or written yet."""
         from hermes_agent.models.tokens import encode_segments
 
-        prompt = encode_segments(loaded.tokenizer, [*self._segments(request), Segment(request.prefix)])
+        segments = [
+            segment if segment.trusted else Segment(spelled(segment.text, self.dialect, loaded.added), trusted=False)
+            for segment in self._segments(request)
+        ]
+        prompt = encode_segments(loaded.tokenizer, [*segments, Segment(instructed(request.prefix, self.dialect))])
         room = loaded.context_length - len(prompt)
         if room < 1:
             raise ContextLengthError(
@@ -386,6 +391,7 @@ class _Loaded:
     backend: TurnBackend
     decoder: Decoder
     tags: Tags
+    added: frozenset[str]
     stop_strings: tuple[str, ...]
     context_length: int
     sampling: Sampling

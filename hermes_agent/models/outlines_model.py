@@ -35,6 +35,7 @@ from hermes_agent.formats.dialects import Dialect, guess_dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.grammar import Tags, TurnGrammar
 from hermes_agent.formats.prompt import render
+from hermes_agent.formats.segments import instructed
 from hermes_agent.models.base import Chunk, FinishReason, Guarantee, Request
 from hermes_agent.models.outlines_settings import settings_of
 from hermes_agent.models.permission import check_requests_allowed
@@ -232,7 +233,7 @@ class OutlinesModel:
                 output=request.output,
                 reasoning=request.reasoning,
             )
-            return shown + request.prefix
+            return shown + instructed(request.prefix, self.dialect)
         if request.prefix:
             raise ModelError(
                 f"{self.name!r} takes chat messages, and cannot go on behind the beginning of a turn",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
 from hermes_agent.formats.chat import chat_messages
+from hermes_agent.formats.definitions import tool_lines
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.prompt import render
-from hermes_agent.formats.segments import neutralise
+from hermes_agent.formats.segments import instructed, neutralise
 from hermes_agent.formats.tags import TOOL_CALL_CLOSE, TOOL_CALL_OPEN, TOOL_RESPONSE_OPEN
 from hermes_agent.formats.wire import dump_json
 from hermes_agent.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
@@ -87,7 +89,7 @@ def _completions(posting: Posting, request: Request, server: Server, dialect: Di
     if limit is None and server.always_limit:
         limit = _COMPLETION_TOKENS
     return {
-        "prompt": prompt + posting.prefix,
+        "prompt": prompt + instructed(posting.prefix, dialect),
         "stop": [*dialect.stops, *posting.stops],
         **({} if limit is None else {"max_tokens": limit}),
         **_sampling(request.sampling.over(dialect.sampling), server),
@@ -108,7 +110,7 @@ def _chat(posting: Posting, request: Request, server: Server, dialect: Dialect) 
     if posting.stops:
         body["stop"] = list(posting.stops)
     if posting.prefix:
-        messages.append({"role": "assistant", "content": posting.prefix})
+        messages.append({"role": "assistant", "content": instructed(posting.prefix, dialect)})
         body |= server.prefill
     return body
 
@@ -121,11 +123,11 @@ def _native(posting: Posting, request: Request, server: Server, dialect: Dialect
         **_sampling(request.sampling, server),
     }
     if request.tools:
-        body |= _native_tools(request, server)
+        body |= _native_tools(request, server, dialect)
     return body
 
 
-def _native_tools(request: Request, server: Server) -> dict[str, Any]:
+def _native_tools(request: Request, server: Server, dialect: Dialect) -> dict[str, Any]:
     asked = request if request.grammar is None else request.grammar
     choice = asked.tool_choice
     offered = request.tools
@@ -137,8 +139,8 @@ def _native_tools(request: Request, server: Server) -> dict[str, Any]:
             wanted = "required"
     if isinstance(wanted, str) and wanted not in server.tool_choices:
         wanted = "auto"
-    tools = [{"name": tool.name, "description": tool.description, "parameters": tool.parameters} for tool in offered]
-    body: dict[str, Any] = {"tools": [{"type": "function", "function": function} for function in tools]}
+    # Definitions come from other people too, such as an MCP server, and a template writes them into the prompt.
+    body: dict[str, Any] = {"tools": [json.loads(neutralise(line, dialect)) for line in tool_lines(offered)]}
     if "none" not in server.tool_choices and choice == "none":
         return {}
     if server.tool_choices != ("auto",):
@@ -168,7 +170,7 @@ def _native_messages(request: Request, dialect: Dialect) -> list[dict[str, Any]]
 def _native_message(message: Message, at: int, dialect: Dialect, before: Sequence[dict[str, Any]]) -> dict[str, Any]:
     match message:
         case SystemMessage(text):
-            return {"role": "system", "content": text}
+            return {"role": "system", "content": instructed(text, dialect)}
         case UserMessage(text):
             return {"role": "user", "content": neutralise(text, dialect)}
         case AssistantMessage():
@@ -176,16 +178,19 @@ def _native_message(message: Message, at: int, dialect: Dialect, before: Sequenc
             if message.tool_calls and not message.raw:
                 turn["tool_calls"] = [
                     {
-                        "id": call.id or f"call_{at}_{index}",
+                        "id": neutralise(call.id, dialect) or f"call_{at}_{index}",
                         "type": "function",
-                        "function": {"name": call.name, "arguments": neutralise(dump_json(call.arguments), dialect)},
+                        "function": {
+                            "name": neutralise(call.name, dialect),
+                            "arguments": neutralise(dump_json(call.arguments), dialect),
+                        },
                     }
                     for index, call in enumerate(message.tool_calls)
                 ]
             return turn
         case ToolMessage():
             content = neutralise(message.content, dialect)
-            call_id = message.call_id or _open_call(before)
+            call_id = neutralise(message.call_id, dialect) or _open_call(before)
             if call_id is None:  # feedback on a turn that had no call the API would know
                 return {"role": "user", "content": content}
             return {"role": "tool", "tool_call_id": call_id, "content": content}
