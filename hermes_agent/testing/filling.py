@@ -12,6 +12,7 @@ from hermes_agent.errors import ConfigurationError, GrammarError, ModelError
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.grammar import Tags, TurnGrammar
+from hermes_agent.formats.schema import in_schema_order
 from hermes_agent.formats.tags import THINK_CLOSE, THINK_OPEN
 from hermes_agent.formats.wire import dump_json, serialise_call
 from hermes_agent.messages import AssistantMessage, Message, UserMessage
@@ -120,12 +121,13 @@ class FillingModel:
 
     def _todo(self, turn: _Turn) -> Sequence[Tool]:
         """The tools to call in this turn; none when it is time to answer."""
-        if not isinstance(self._call_tools, str):
-            offered = [tool.name for tool in turn.request.tools]
-            if unknown := [name for name in self._call_tools if name not in offered]:
-                raise ModelError(
-                    f"call_tools names {unknown!r}, and the agent has {offered!r}", hint="name tools of the agent"
-                )
+        offered = [tool.name for tool in turn.request.tools]
+        named = {*self._arguments, *(() if isinstance(self._call_tools, str) else self._call_tools)}
+        if unknown := sorted(named.difference(offered)):
+            raise ModelError(
+                f"FillingModel was given the tools {unknown!r}, and the agent has {offered!r}",
+                hint="name tools of the agent in call_tools and arguments",
+            )
         done = Counter(call.name for message in turn.written for call in message.tool_calls)
         wanted = [tool for tool in turn.tools if self._call_tools == "all" or tool.name in self._call_tools]
         todo = [tool for tool in wanted if not done[tool.name]]
@@ -145,13 +147,17 @@ class FillingModel:
             return turn.refusal(serialise_call(tool.name, value))
 
         filled = proposals(tool.parameters, self._seed_for(tool.name))
-        values = (value if isinstance(value, UnfillableError) else {**value, **given} for value in filled)
+        values = (
+            value if isinstance(value, UnfillableError) else in_schema_order({**value, **given}, tool.parameters)
+            for value in filled
+        )
         found = _first(values, refused, f"the arguments of tool {tool.name!r}", tool.parameters)
         return serialise_call(tool.name, found)
 
     def _answered(self, turn: _Turn) -> str:
         """The answer, as it is written."""
         output = turn.request.output if turn.grammar is None else turn.grammar.output
+        seed = self._seed_for("")
         said = [said for message in turn.written for said in (message.text, message.raw)]
 
         def refused(text: str) -> str:
@@ -167,14 +173,12 @@ class FillingModel:
         if self._answer is not _UNSET:
             texts = iter([output.dump(self._answer)])
         elif output.schema is not None:
-            values = proposals(output.schema, self._seed_for(""))
+            values = proposals(output.schema, seed)
             texts = (value if isinstance(value, UnfillableError) else dump_json(value) for value in values)
+        elif output.pattern is not None:
+            texts = _matching(output.pattern, seed)
         else:
-            texts = (
-                _matching(output.pattern, self._seed_for(""))
-                if output.pattern is not None
-                else _plain(self._seed_for(""))
-            )
+            texts = _plain(seed)
         return _first(texts, refused, f"an answer of type {output.name}", output.schema or output.pattern)
 
     def _seed_for(self, what: str) -> str | None:
@@ -251,8 +255,9 @@ def _first(values: Iterator[T | UnfillableError], refused: Callable[[T], str], w
     why = ""
     try:
         for value in itertools.islice(values, _TRIES):
-            why = str(value) if isinstance(value, UnfillableError) else refused(value)
-            if not why:
+            if isinstance(value, UnfillableError):
+                why = str(value)
+            elif not (why := refused(value)):
                 return value
     except GrammarError as error:
         why = error.message
