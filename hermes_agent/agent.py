@@ -307,7 +307,7 @@ class Agent(Generic[DepsT, OutputT]):
                 return (await run.go()).output
             finally:
                 if inside is not None:
-                    inside.usage += run.usage
+                    inside.usage += run.state.usage
 
         return Tool.from_schema(
             name=re.sub(r"[^A-Za-z0-9_-]+", "_", self.name) if name is None else name,

@@ -9,13 +9,9 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from hermes_agent.errors import ConfigurationError, HermesError
 from hermes_agent.record import (
-    CallBegan,
-    CallEnded,
-    CallSettled,
     Record,
     RunBegan,
     RunEnded,
-    TurnWritten,
     dump_record,
     load_record,
 )
@@ -36,12 +32,17 @@ _PROMPT_CHARS = 200
 _INSIDE = "run_id > ?1 || '/' AND run_id < ?1 || '0'"  # 0 is the character behind the slash
 
 RunState = Literal["open", "waiting", "ended", "failed"]
-"""What a journal knows of a run. ``open``: it is running, or its process died. ``waiting``: nothing is under way, and
-calls of its last turn have not begun, as when they wait for the user's word. ``ended``: it has an answer. ``failed``:
+"""What a journal knows of a run. ``open``: it is running, or its process died. ``waiting``: calls wait for somebody's
+word, or have it and the run was not resumed yet. ``ended``: it has an answer. ``failed``:
 it ended with an error."""
 
-_ENDS: dict[str, RunState] = {"run_ended": "ended", "run_failed": "failed"}
-_SINCE_A_TURN = frozenset({"call_began", "call_ended", "call_settled", "turn_written"})
+_STATES: dict[str, RunState] = {
+    "run_ended": "ended",
+    "run_failed": "failed",
+    "run_waited": "waiting",
+    "call_settled": "waiting",
+}
+"""By the kind of the last record."""
 
 
 class JournalError(HermesError):
@@ -139,10 +140,9 @@ def insert(connection: sqlite3.Connection, entry: Entry) -> int | None:
     return None
 
 
-def read(connection: sqlite3.Connection, run_id: str, *, latest_first: bool = False) -> Iterator[Record]:
-    """The records of a run."""
-    order = "DESC" if latest_first else "ASC"
-    rows = connection.execute(f"SELECT at, body FROM records WHERE run_id = ? ORDER BY at {order}", (run_id,))
+def read(connection: sqlite3.Connection, run_id: str) -> Iterator[Record]:
+    """The records of a run, oldest first."""
+    rows = connection.execute("SELECT at, body FROM records WHERE run_id = ? ORDER BY at", (run_id,))
     return (_record(run_id, at, body) for at, body in rows)
 
 
@@ -182,31 +182,9 @@ def summaries(connection: sqlite3.Connection, *, nested: bool, limit: int | None
     ).fetchall()
     found: list[RunSummary] = []
     for run_id, about, began, last, at, kind in cast("Sequence[tuple[str, str, float, float, int, str]]", rows):
-        state = _ENDS.get(kind) or ("open" if kind not in _SINCE_A_TURN else _open_state(connection, run_id))
         told = json.loads(about)
-        found.append(RunSummary(run_id, told["agent"], told["prompt"], began, last, at + 1, state))
+        found.append(RunSummary(run_id, told["agent"], told["prompt"], began, last, at + 1, _STATES.get(kind, "open")))
     return found
-
-
-def _open_state(connection: sqlite3.Connection, run_id: str) -> RunState:
-    """Whether a run waits, which the records since its last turn tell."""
-    begun: set[str] = set()
-    ended: set[str] = set()
-    settled: set[str] = set()
-    for record in read(connection, run_id, latest_first=True):
-        match record:
-            case CallBegan(call):
-                begun.add(call.id)
-            case CallEnded(call_id):
-                ended.add(call_id)
-            case CallSettled(call_id):
-                settled.add(call_id)
-            case TurnWritten(_, turn):
-                waits = begun <= ended and len(ended | settled) < len(turn.tool_calls)
-                return "waiting" if waits else "open"
-            case _:
-                return "open"
-    return "open"
 
 
 def delete(connection: sqlite3.Connection, run_id: str) -> int:

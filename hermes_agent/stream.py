@@ -166,10 +166,10 @@ class RunStream(Generic[OutputT]):
 
     async def _passed(self, value: OutputT) -> tuple[OutputT] | None:
         """A partial value as validators leave it that are meant for such; ``None`` if one of them will not have it."""
-        for validator in self._run.plan.validators:
+        for validator in self._run.state.plan.validators:
             if validator.partial:
                 try:
-                    value = await validator.check(value, self._run.context(), partial=True)
+                    value = await validator.check(value, self._run.state.context(), partial=True)
                 except (Retry, ValueError):
                     return None
         return (value,)
@@ -283,7 +283,7 @@ async def watch(run: Run, output: Output[OutputT]) -> AsyncGenerator[RunStream[O
             progress.running.discard(event.call.id)
         send.send_nowait(event)
 
-    run.emit, run.report = emit, progress.report
+    run.state.emit, run.state.report = emit, progress.report
     stream: RunStream[OutputT] = RunStream(receive, output, run)
     # What is carried past the task group, which would wrap it. Cancellation is not: the group knows it.
     broke: Exception | SystemExit | KeyboardInterrupt | None = None

@@ -1,0 +1,154 @@
+"""Asking for the next turn: what it may cost, what it is shown, hooks around it; or what was recorded of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import cast
+
+from hermes_agent.context import Retry
+from hermes_agent.errors import HermesError, HookError
+from hermes_agent.events import StepFinished, StepStarted
+from hermes_agent.formats.grammar import TurnGrammar
+from hermes_agent.generation import AnswerInline, generate_turn
+from hermes_agent.messages import AssistantMessage
+from hermes_agent.models.base import Guarantee, Request
+from hermes_agent.record import AnswerRejected, HistoryShortened, TurnBegan, TurnWritten
+from hermes_agent.state import RunState
+
+__all__ = ["Turns"]
+
+
+class Turns:
+    """Asks for the turns of a run, one after the other.
+
+    Args:
+        state: The run.
+        answer_inline: Runs calls that stand inside a thought.
+    """
+
+    def __init__(self, state: RunState, answer_inline: AnswerInline) -> None:
+        self.state, self._answer_inline = state, answer_inline
+        self._grammar_told: TurnGrammar | None = None
+        self._written: TurnWritten | None = None
+
+    async def next(self) -> tuple[TurnWritten, str | None]:
+        """The next turn, and why a hook or an earlier process does not accept it, if so."""
+        state = self.state
+        # A rejected answer of the last turn has no turn left to be corrected in.
+        if (reached := state.budget.before_turn(state.usage, reserve=self._reserve)) is not None:
+            if state.last is not None:
+                raise state.limit_error(state.last)
+            state.reach(reached, "This is your last turn")
+        state.step = step = state.usage.steps + 1
+        state.inline_calls = 0
+        if state.plan.history_policy is not None:
+            await self._shorten(step)
+        rejection = None
+        if (written := state.log.turns.get(step)) is None:
+            written, rejection = await self._write_turn(step)
+        elif (rejected := state.log.rejections.get(step)) is not None:
+            rejection = rejected.text
+        state.turns.append(written.turn)
+        state.usage += written.usage
+        state.budget.prompt_tokens = written.usage.input_tokens
+        state.size = written.usage.input_tokens + written.usage.output_tokens
+        if written.guarantee:
+            state.weaken(cast("Guarantee", written.guarantee))
+        return written, rejection
+
+    @property
+    def _reserve(self) -> bool:
+        state = self.state
+        return state.plan.on_limit == "answer" and state.last is None
+
+    async def _write_turn(self, step: int) -> tuple[TurnWritten, str | None]:
+        state = self.state
+        await state.log.write(TurnBegan(step, state.plan.name, state.model.name, self._grammar_text(), time.time()))
+        await state.tell(StepStarted(step))
+        self._written = None
+        proceed: Callable[[Request], Awaitable[TurnWritten]] = self._generate
+        rejection = None
+        if state.plan.hooks:
+            context = state.context()
+            for hook in reversed(state.plan.hooks):
+                proceed = partial(hook.around_turn, context, proceed=proceed)
+        try:
+            written = await proceed(self._request())
+        except Retry as retry:
+            if self._written is None:
+                raise state.error(HookError, "a hook raised Retry before there was a turn", "call proceed()") from retry
+            written, rejection = self._written, str(retry)
+        except HermesError as error:
+            self._keep_unfinished(error.raw)
+            raise
+        except Exception as error:
+            if not state.plan.hooks:
+                raise
+            raise state.error(HookError, f"a hook around a turn raised {error!r}", "mend the hook") from error
+        await state.log.write(written)
+        if rejection is not None:
+            await state.log.write(AnswerRejected(step, rejection, time.time()))
+        await state.tell(StepFinished(step, written.turn, written.usage))
+        return written, rejection
+
+    async def _generate(self, request: Request) -> TurnWritten:
+        state = self.state
+        made = await generate_turn(
+            state.model,
+            request,
+            emit=state.emit,
+            answer_inline=self._answer_inline,
+            grammar=self._grammar,
+            earlier=state.log.parts.get(state.step, ()),
+        )
+        self._written = TurnWritten(state.step, made.turn, made.finish, made.usage, made.guarantee or "", time.time())
+        return self._written
+
+    def _keep_unfinished(self, raw: str) -> None:
+        """Put a turn into the conversation that broke off behind calls that were run inside its thought."""
+        state = self.state
+        if state.inline_calls:
+            thought, _, text = raw.partition(state.model.dialect.think_close)
+            thought = thought.partition(state.model.dialect.think_open)[2]
+            state.append(AssistantMessage(text.strip(), thought.strip("\n"), raw=raw))
+
+    def _grammar(self) -> TurnGrammar | None:
+        state = self.state
+        return state.plan.turn_grammar(forced=not state.answered_calls, last=state.last is not None)
+
+    def _grammar_text(self) -> str:
+        """The grammar as text, where it is another than that of the turn before."""
+        grammar = self._grammar()
+        if grammar is self._grammar_told:
+            return ""
+        self._grammar_told = grammar
+        return "" if grammar is None else self.state.plan.grammar_text(grammar)
+
+    def _request(self) -> Request:
+        state = self.state
+        return state.plan.request(
+            state.shown,
+            tokens=None if state.last is not None else state.budget.tokens_left(state.usage),
+            thinking=state.budget.thinking_left(state.usage),
+            forced=not state.answered_calls,
+            last=state.last is not None,
+        )
+
+    async def _shorten(self, step: int) -> None:
+        """Let the history policy choose what the model is shown from here on."""
+        state = self.state
+        policy, visible = state.plan.history_policy, state.visible
+        assert policy is not None
+        assert visible is not None
+        if (known := state.log.shortened.get(step)) is None:
+            if state.log.turns.get(step) is not None:
+                return
+            shortened = await policy.shorten(tuple(visible), state.size)
+            if shortened is None:
+                return
+            known = HistoryShortened(step, shortened.messages, shortened.usage, time.time())
+            await state.log.write(known)
+        state.usage += known.usage
+        state.show_only(known.shown)
