@@ -35,6 +35,7 @@ class Benchmark:
 BENCHMARKS = (
     Benchmark("loop", "CPU time a tool turn, beside other libraries", peers=True, quick=("--quick",)),
     Benchmark("imports", "CPU time of the import, beside other libraries", peers=True, quick=("--quick",)),
+    Benchmark("many_tools", "starting a run with 500 tools, and compiling their grammar", quick=("--quick",)),
     Benchmark("endpoint", "CPU time a streamed token, beside the bare openai client", quick=("--quick",)),
     Benchmark("laws", "failure classes read right, laws that hold"),
     Benchmark("parser", "throughput of the parser, and its time on hostile text"),

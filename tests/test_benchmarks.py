@@ -31,6 +31,16 @@ def test_loop_measures_every_library_it_finds(tmp_path: Path) -> None:
         assert set(measured[table]) == installed
         assert all(ms >= 0 for costs in measured[table].values() for ms in costs.values())
     assert set(measured["ms_cpu_per_tool_turn"]["hermes_agent"]) == {"10", "20"}
+    assert measured["kb_at_turn"]["hermes_agent"]["10"] > 0
+
+
+def test_many_tools_compiles_one_grammar(tmp_path: Path) -> None:
+    figures = tmp_path / "many_tools.json"
+    shown = run("benchmarks.many_tools", "--quick", "--json", str(figures))
+    assert "| embedded model, 20 tools " in shown
+    measured = json.loads(figures.read_text())["figures"]
+    assert [costs["compiled"] for costs in measured["embedded model"].values()] == [1, 1]
+    assert all(costs["warm_ms"] > 0 for costs in measured["scripted model"].values())
 
 
 def test_our_import_loads_nothing_heavy(tmp_path: Path) -> None:

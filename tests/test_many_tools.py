@@ -24,12 +24,16 @@ TOOLS = 500
 RUNS = 3
 
 
+def do(city: str) -> str:
+    return f"done in {city}"
+
+
 def tool(number: int) -> Tool:
     return Tool.from_schema(
         name=f"tool_{number}",
         description=f"Does the thing of number {number}.",
         parameters={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-        call=lambda city: f"done in {city}",
+        call=do,
     )
 
 

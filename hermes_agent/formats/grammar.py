@@ -55,7 +55,9 @@ class TurnGrammar:
         (True, False)
     """
 
-    __slots__ = ("_derived", "_parts", "inline", "key", "output", "parallel", "reasoning", "tool_choice", "tools")
+    __slots__ = (
+        "_derived", "_parts", "_texts", "inline", "key", "output", "parallel", "reasoning", "tool_choice", "tools",
+    )  # fmt: skip
 
     tools: tuple[Tool, ...]
     """The tools that may be called."""
@@ -69,6 +71,7 @@ class TurnGrammar:
     """Whether a thought may end with a call, and the turn with it."""
     _parts: Parts
     _derived: dict[Place, TurnGrammar]
+    _texts: dict[Tags, str]
 
     def __init__(
         self,
@@ -91,6 +94,7 @@ class TurnGrammar:
         put("reasoning", Reasoning.of(reasoning).mode)
         put("inline", inline)
         put("_derived", {})
+        put("_texts", {})
         put("_parts", self._read(bounds))
         if self.output.kind == "regex" and not self.must_call:
             self._check_pattern()
@@ -156,6 +160,7 @@ class TurnGrammar:
             for name in ("tools", "output", "tool_choice", "parallel", "reasoning", "inline"):
                 put(name, getattr(self, name))
             put("_derived", {})
+            put("_texts", {})
             put("_parts", self._parts.taken_up(place))
             put("key", _key(rest._parts))
             self._derived[place] = rest
@@ -200,7 +205,10 @@ class TurnGrammar:
         Args:
             tags: How the tokenizer that the mask is made for spells the tags; without, as ordinary text.
         """
-        return compose(self._parts, Tags.text() if tags is None else tags)
+        spelled = Tags.text() if tags is None else tags
+        if spelled not in self._texts:  # with many tools it is long, and every turn asks for it
+            self._texts[spelled] = compose(self._parts, spelled)
+        return self._texts[spelled]
 
     def accepts(self, text: str, tags: Tags | None = None) -> bool:
         """Whether ``text`` is a whole turn that this grammar allows. Needs no model.

@@ -214,7 +214,7 @@ class LocalModel:
     def _load(self) -> _Loaded:
         from hermes_agent.models.decoding import Decoder
         from hermes_agent.models.mask import TurnBackend
-        from hermes_agent.models.tokens import added_tokens, encode_segments
+        from hermes_agent.models.tokens import encode_segments
 
         tokenizer = self._tokenizer
         if not tokenizer.is_fast:
@@ -240,7 +240,6 @@ class LocalModel:
                 reuse_decoded=self._source.writes_as_it_reads,
             ),
             tags=Tags.of(tokenizer, self.dialect),
-            added=frozenset(added_tokens(tokenizer)),
             stop_strings=stop_strings,
             context_length=self._asked_length or context_length(config, tokenizer),
             sampling=self.dialect.sampling.over(sampling_of(model)),
@@ -286,13 +285,7 @@ class LocalModel:
 
     def _start(self, loaded: _Loaded, request: Request) -> _Turn:
         """Render, tokenise and set up one turn; nothing is read or written yet."""
-        from hermes_agent.models.tokens import encode_segments
-
-        segments = [
-            segment if segment.trusted else Segment(spelled(segment.text, self.dialect, loaded.added), trusted=False)
-            for segment in self._segments(request)
-        ]
-        prompt = encode_segments(loaded.tokenizer, [*segments, Segment(instructed(request.prefix, self.dialect))])
+        prompt = self.prompt_tokens(request)
         room = loaded.context_length - len(prompt)
         if room < 1:
             raise ContextLengthError(
@@ -301,17 +294,33 @@ class LocalModel:
                 hint="shorten the conversation or the tool results, offer fewer tools, or choose a model with a "
                 "longer context",
             )
+        grammar = None if request.grammar is None else request.grammar.lark(loaded.tags)
         limit = room if request.max_tokens is None else min(request.max_tokens, room)
         thought = thought_budget(request, loaded.tags.thinking, limit)
         steps = loaded.decoder.write(
             prompt,
             sampling=request.sampling.over(loaded.sampling),
             limit=limit,
-            processor=None if request.grammar is None else loaded.backend.processor_of(request.grammar, loaded.tags),
+            processor=None if grammar is None else loaded.backend.get_cfg_logits_processor(grammar),
             stop_strings=loaded.stop_strings,
             thought=thought,
         )
         return _Turn(len(prompt), steps, thought)
+
+    def prompt_tokens(self, request: Request) -> list[int]:
+        """The prompt of a turn as the model reads it. Loads the tokenizer, not the weights.
+
+        In other people's text nothing is markup: what has a token of its own is tokenised as text, and a tag that the
+        vocabulary spells out is broken by a zero-width space.
+        """
+        from hermes_agent.models.tokens import added_tokens, encode_segments
+
+        tokens = frozenset(added_tokens(self._tokenizer))
+        segments = [
+            segment if segment.trusted else Segment(spelled(segment.text, self.dialect, tokens), trusted=False)
+            for segment in self._segments(request)
+        ]
+        return encode_segments(self._tokenizer, [*segments, Segment(instructed(request.prefix, self.dialect))])
 
     def _segments(self, request: Request) -> list[Segment]:
         """The prompt, by the checkpoint's template or by ours."""
@@ -391,7 +400,6 @@ class _Loaded:
     backend: TurnBackend
     decoder: Decoder
     tags: Tags
-    added: frozenset[str]
     stop_strings: tuple[str, ...]
     context_length: int
     sampling: Sampling

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from llguidance import LLTokenizer
     from transformers import PreTrainedModel
 
-    from hermes_agent.formats.grammar import Tags, TurnGrammar
-
 __all__ = ["TurnBackend", "TurnProcessor"]
 
 _KEPT_GRAMMARS = 64
@@ -144,7 +142,6 @@ class TurnBackend(LLGuidanceBackend):
         self._vocab_size = max(vocab_size, len(tokenizer))
         self._stop_ids = sorted(stop_ids)
         self._kept: OrderedDict[str, TurnProcessor] = OrderedDict()
-        self._texts: OrderedDict[str, str] = OrderedDict()
         self.compiled = 0
         super().__init__(outlines.from_transformers(model, tokenizer))
 
@@ -162,19 +159,6 @@ class TurnBackend(LLGuidanceBackend):
             self._kept.popitem(last=False)
         processor.reset()
         return processor
-
-    def processor_of(self, grammar: TurnGrammar, tags: Tags) -> TurnProcessor:
-        """The same for a turn grammar, whose Lark text is put together on first sight only.
-
-        Args:
-            grammar: What the turn may be.
-            tags: How this tokenizer spells tags; the same at every call.
-        """
-        text = self._texts.pop(grammar.key, None) or grammar.lark(tags)
-        self._texts[grammar.key] = text
-        if len(self._texts) > _KEPT_GRAMMARS:
-            self._texts.popitem(last=False)
-        return self.get_cfg_logits_processor(text)
 
     def bytes_of(self, token: int) -> bytes:
         """The bytes a token stands for; an added token stands for its name."""
