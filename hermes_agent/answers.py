@@ -10,7 +10,7 @@ from hermes_agent.budget import Reached
 from hermes_agent.calls import Calls, Outcome, fault_feedback, refuse_behind_fault
 from hermes_agent.errors import InvalidTurnError, RunPaused, ToolFailedError
 from hermes_agent.events import ToolFinished, ToolStarted
-from hermes_agent.limits import Usage
+from hermes_agent.limits import NOTHING, Usage
 from hermes_agent.messages import AssistantMessage, ToolCall, ToolMessage
 from hermes_agent.models.base import FinishReason
 from hermes_agent.pause import PausedRun
@@ -68,7 +68,10 @@ class Answers:
 
     def _with_ids(self, turn: Turn) -> tuple[ToolCall, ...]:
         at = len(self.state.messages)
-        return tuple(replace(call, id=f"call_{at}_{i}") for i, call in enumerate(turn.tool_calls))
+        return tuple(
+            ToolCall(call.name, call.arguments, f"call_{at}_{i}", call.raw, call.repairs)
+            for i, call in enumerate(turn.tool_calls)
+        )
 
     async def answer_inline(self, found: Sequence[ToolCall | Fault], part: PartWritten) -> Sequence[ToolMessage]:
         """Run calls that stand inside the thinking; their results, in order."""
@@ -112,7 +115,9 @@ class Answers:
 
     def _note(self, call: ToolCall, ran: bool, invalid: bool, inside: Usage) -> None:
         state = self.state
-        state.usage += replace(inside, tool_calls=inside.tool_calls + ran)
+        if inside is not NOTHING:
+            state.usage += inside
+        state.usage += Usage(tool_calls=int(ran))
         state.answered_calls = state.answered_calls or not invalid
         state.gone_wrong[call.name] = state.gone_wrong[call.name] + 1 if invalid else 0
 

@@ -21,7 +21,7 @@ import anyio
 from hermes_agent.context import Retry, RunContext
 from hermes_agent.errors import HermesError, HookError, RunPaused
 from hermes_agent.hooks import Hooks
-from hermes_agent.limits import Limits, Usage
+from hermes_agent.limits import NOTHING, Limits, Usage
 from hermes_agent.log import RunLog
 from hermes_agent.messages import ToolCall, ToolMessage
 from hermes_agent.record import CallBegan, CallEnded, PendingCall
@@ -243,8 +243,16 @@ class Calls:
             with anyio.move_on_after(seconds):
                 value = await tool.call(arguments, context)
                 text = cut(result_text(value), self.limits.tool_result_chars)
-                ended = _ended(call, text, hand_off=tool.hand_off)
-                return _costing(ended, context, time.perf_counter() - started)
+                message = ToolMessage(text, call.name, call.id)
+                return CallEnded(
+                    call.id,
+                    message,
+                    time.perf_counter() - started,
+                    ran=True,
+                    usage=_inside(context),
+                    hand_off=tool.hand_off,
+                    at=time.time(),
+                )
         except RunPaused as paused:  # of an agent that the tool asks
             raise _Waits(paused.run.pending) from None
         except Retry as retry:
@@ -266,13 +274,16 @@ class Calls:
 
 
 def _costing(ended: CallEnded, context: RunContext[Any] | None, seconds: float) -> CallEnded:
-    usage = Usage() if context is None else context.used_inside
-    return replace(ended, seconds=seconds, usage=usage, ran=True, at=time.time())
+    return replace(ended, seconds=seconds, usage=_inside(context), ran=True, at=time.time())
 
 
-def _ended(call: ToolCall, text: str, *, is_error: bool = False, hand_off: str = "") -> CallEnded:
-    message = ToolMessage(text, call.name, call.id, is_error=is_error)
-    return CallEnded(call.id, message, hand_off=hand_off, at=time.time())
+def _inside(context: RunContext[Any] | None) -> Usage:
+    """What agents have used that a tool asked."""
+    return NOTHING if context is None else context.used_inside
+
+
+def _ended(call: ToolCall, text: str, *, is_error: bool = False) -> CallEnded:
+    return CallEnded(call.id, ToolMessage(text, call.name, call.id, is_error=is_error), at=time.time())
 
 
 def refuse(call: ToolCall, text: str) -> CallEnded:

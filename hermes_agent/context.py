@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic
 
 from typing_extensions import TypeVar
 
-from hermes_agent.limits import Usage
+from hermes_agent.limits import NOTHING, Usage
 from hermes_agent.messages import Message
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class RunContext(Generic[DepsT]):
     @property
     def used_inside(self) -> Usage:
         """What agents that this call asked have used."""
-        return Usage() if self.inside is None else self.inside.usage
+        return NOTHING if self.inside is None else self.inside.usage
 
     def progress(self, message: str, done: float | None = None, total: float | None = None) -> None:
         """Tell whoever watches the run how far this call is; `ToolProgress` events of a stream say it.
@@ -81,7 +81,7 @@ class Inside:
 
     def __init__(self, log: RunLog) -> None:
         self.log = log
-        self.usage = Usage()
+        self.usage = NOTHING
 
 
 class Retry(Exception):  # noqa: N818  # an instruction to the model, not a failure of the program

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hermes_agent.errors import ConfigurationError
 
-__all__ = ["Limits", "Usage"]
+__all__ = ["NOTHING", "Limits", "Usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,10 @@ class Usage:
             self.tool_calls + other.tool_calls,
             self.thinking_tokens + other.thinking_tokens,
         )
+
+
+NOTHING = Usage()
+"""Nothing was used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from hermes_agent.errors import ConfigurationError
-from hermes_agent.limits import Usage
+from hermes_agent.limits import NOTHING, Usage
 from hermes_agent.messages import Message, ToolCall, ToolMessage, dump_messages, load_messages
 from hermes_agent.turn import FinishReason, Turn
 
@@ -97,7 +97,7 @@ class PartWritten:
 
     step: int
     raw: str
-    usage: Usage = Usage()
+    usage: Usage = NOTHING
     at: float = 0.0
     kind: Literal["part_written"] = field(default="part_written", init=False, repr=False)
 
@@ -118,7 +118,7 @@ class TurnWritten:
     step: int
     turn: Turn
     finish: FinishReason = "stop"
-    usage: Usage = Usage()
+    usage: Usage = NOTHING
     guarantee: str = ""
     at: float = 0.0
     kind: Literal["turn_written"] = field(default="turn_written", init=False, repr=False)
@@ -155,7 +155,7 @@ class CallEnded:
     ran: bool = False
     invalid: bool = False
     error: str = ""
-    usage: Usage = Usage()
+    usage: Usage = NOTHING
     hand_off: str = ""
     at: float = 0.0
     kind: Literal["call_ended"] = field(default="call_ended", init=False, repr=False)
@@ -200,7 +200,7 @@ class HistoryShortened:
 
     step: int
     shown: tuple[Message, ...] = ()
-    usage: Usage = Usage()
+    usage: Usage = NOTHING
     at: float = 0.0
     kind: Literal["history_shortened"] = field(default="history_shortened", init=False, repr=False)
 
