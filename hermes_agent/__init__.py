@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from logging import NullHandler, getLogger
 from typing import TYPE_CHECKING, Any
 
 # The one eager import: `tool` is a function here and a module of ours. Loading the module later would put the
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from hermes_agent.run import RunResult
     from hermes_agent.sampling import Sampling
     from hermes_agent.stream import RunStream
+
+# Quiet until the program says where logs go.
+getLogger(__name__).addHandler(NullHandler())
 
 # Name → module, imported on first use.
 _HOMES = {

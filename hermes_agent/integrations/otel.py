@@ -61,7 +61,7 @@ _SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 2
 _RUN_SECONDS = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6]
 _TOKENS = [4**power for power in range(14)]
 
-_logger = getLogger(__name__)
+_logger = getLogger("hermes_agent.otel")
 
 
 class OpenTelemetry(Hooks[Any]):

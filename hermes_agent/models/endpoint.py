@@ -35,7 +35,7 @@ __all__ = ["Endpoint", "Timeouts"]
 
 _probes: dict[tuple[str, ...], Probe] = {}
 _probing = threading.Lock()
-_logger = logging.getLogger("hermes_agent")
+_logger = logging.getLogger("hermes_agent.models")
 
 
 class Endpoint:

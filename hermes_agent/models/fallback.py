@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -19,10 +20,13 @@ from hermes_agent.errors import (
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.models import resolve
+from hermes_agent.models.address import masked
 from hermes_agent.models.base import Chunk, Guarantee, Model, ModelLike, Request, weakest
 from hermes_agent.models.permission import is_for_tests
 
 __all__ = ["Fallback"]
+
+_logger = logging.getLogger("hermes_agent.models")
 
 _REMEMBERED = 256
 """Turns of which it is known who began them; only those being written now matter."""
@@ -164,6 +168,9 @@ class Fallback:
                 if given_out or beginner is not None:
                     raise
                 errors.append((model, error))
+                # What the error says may quote the request, so only its kind is told above DEBUG.
+                _logger.warning("%s could not write: %s", masked(model.name), type(error).__name__)
+                _logger.debug("%s could not write", masked(model.name), exc_info=error)
             else:
                 return
             finally:

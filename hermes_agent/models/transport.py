@@ -8,6 +8,7 @@ that ended. So its retries are off, and there is one budget for all of them.
 from __future__ import annotations
 
 import json
+import logging
 import random
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import httpx2
 
 __all__ = ["Event", "Timeouts", "Transport"]
+
+_logger = logging.getLogger("hermes_agent.models")
 
 _FIRST_DELAY, _MOST_DELAY, _MOST_RETRY_AFTER = 0.5, 8.0, 120.0
 _DRAIN_SECONDS = 0.2
@@ -82,6 +85,7 @@ class Transport:
                 delay = _delay(attempt, failure.after)
                 if spoke or not failure.retry or attempt == self.max_retries or delay > _MOST_RETRY_AFTER:
                     raise
+                _logger.info("%s is asked again in %.1f s: %s", where, delay, type(failure.error).__name__)
             else:
                 return
             await anyio.sleep(delay)  # the place is free meanwhile
