@@ -166,7 +166,7 @@ def killed_run() -> dict[str, Sequence[Record]]:
             CallBegan(pay, START + 60),
             ran(pay, "paid", 61, 1.0),
             TurnBegan(2, at=START + 61),
-            PartWritten(2, "<think>\nI look.\n(look)", Usage(120, 9), 9, START + 62),
+            PartWritten(2, "<think>\nI look.\n(look)", Usage(120, 9), START + 62),
             CallBegan(think, START + 62),
         ]
     }

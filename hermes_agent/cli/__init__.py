@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from hermes_agent.cli import chat, grammar, mcp, models, parse, run
+from hermes_agent.cli import chat, grammar, mcp, models, parse, run, trace_file
 from hermes_agent.cli.exits import leave
 
 __all__ = ["app", "main"]
@@ -33,6 +33,7 @@ app.command("run", help=run.HELP)(run.run)
 app.command("chat", help=chat.HELP)(chat.chat)
 app.command("parse", help=parse.HELP)(parse.parse)
 app.command("grammar", help=grammar.HELP)(grammar.grammar)
+app.command("trace", help=trace_file.HELP)(trace_file.trace)
 app.add_typer(models.app, name="models")
 app.add_typer(mcp.app, name="mcp")
 

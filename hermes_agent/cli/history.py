@@ -13,7 +13,7 @@ from hermes_agent.errors import ConfigurationError
 if TYPE_CHECKING:
     from hermes_agent.messages import Conversation
 
-__all__ = ["check_writable", "load", "save"]
+__all__ = ["check_writable", "load", "save", "write"]
 
 
 def load(file: str | None) -> Conversation:
@@ -51,16 +51,24 @@ def check_writable(file: str | None) -> None:
 
 
 def save(conversation: Conversation, file: str) -> None:
-    """Write a conversation; whoever reads the file meanwhile sees the old one or the new one, whole.
+    """Write a conversation.
 
     Raises:
         ConfigurationError: It cannot be written.
     """
-    text = conversation.to_json()
+    write(conversation.to_json(), file)
+
+
+def write(text: str, file: str) -> None:
+    """Write a file; whoever reads it meanwhile sees the old one or the new one, whole.
+
+    Raises:
+        ConfigurationError: It cannot be written.
+    """
     try:
         handle, part = tempfile.mkstemp(prefix=f".{Path(file).name}.", dir=Path(file).absolute().parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as out:
                 out.write(text)
             Path(part).replace(file)
         except BaseException:

@@ -94,6 +94,15 @@ def run(
         str | None,
         typer.Option("--save", metavar="FILE", help="Write the conversation there.", rich_help_panel="Conversation"),
     ] = None,
+    trace: Annotated[
+        str | None,
+        typer.Option(
+            "--trace",
+            metavar="FILE",
+            help="Write the whole run there, also one that failed, for `hermes-sdk trace`.",
+            rich_help_panel="Conversation",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")] = False,
     debug: DebugOption = False,
@@ -117,7 +126,7 @@ def run(
         constrain=constrain,
     )
     with reported(debug):
-        _ask(_Asked(question, options, history, save), as_json=as_json, quiet=quiet, debug=debug)
+        _ask(_Asked(question, options, history, save, trace), as_json=as_json, quiet=quiet, debug=debug)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +137,7 @@ class _Asked:
     options: AgentOptions
     history: str | None
     save: str | None
+    trace: str | None
 
 
 def _ask(asked: _Asked, *, as_json: bool, quiet: bool, debug: bool) -> None:
@@ -144,15 +154,20 @@ def _ask(asked: _Asked, *, as_json: bool, quiet: bool, debug: bool) -> None:
 
 
 def _answered(asked: _Asked, shown: Console | Trace) -> RunResult[Any]:
-    """Ask, watch, and save the conversation."""
+    """Ask, watch, and save the conversation and the run."""
     from hermes_agent.cli import history as files
     from hermes_agent.cli.trace import watch
+    from hermes_agent.cli.trace_file import kept
 
     files.check_writable(asked.save)
+    files.check_writable(asked.trace)
     with asked.options.agent() as agent:
         earlier = files.load(asked.history)
         question = _something(read_text("-").strip()) if asked.question == "-" else asked.question
-        result = watch(agent, question, earlier, shown)
+        with kept(asked.trace):
+            result = watch(agent, question, earlier, shown)
+    if asked.trace is not None:
+        files.write(result.trace().to_json(), asked.trace)
     if asked.save is not None:
         files.save(result.messages, asked.save)
     return result

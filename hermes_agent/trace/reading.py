@@ -102,7 +102,10 @@ class Reading:
                 self._grammar = record.grammar or self._grammar
                 self.steps.append(_Step(record, self._grammar, is_new))
             case HistoryShortened():
-                self.shortenings.append(TracedShortening(len(self.steps), tuple(record.shown), record.usage, record.at))
+                before = next(
+                    (i for i, step in enumerate(self.steps) if step.began.step >= record.step), len(self.steps)
+                )
+                self.shortenings.append(TracedShortening(before, tuple(record.shown), record.usage, record.at))
             case _:
                 if not self.steps:
                     raise ConfigurationError(
@@ -148,13 +151,22 @@ class Reading:
                 assert_never(record)
 
     def _call(self, step: _Step, call_id: str, call: ToolCall | None, name: str = "") -> _Call:
-        """The call with an id; one that has none yet is given it, the first of its name."""
+        """The call with an id.
+
+        Those of a turn have none before they are taken up. An id ends in the place of its call in the turn, so that
+        calls of one name are told apart in whatever order they are recorded.
+        """
         wanted = call.name if call is not None else name
         for known in step.calls:
             if known.id == call_id:
                 return known
-        for known in step.calls:
-            if not known.id and known.call is not None and wanted in ("", known.call.name):
+        unnamed = [known for known in step.calls if not known.id and not known.inline]
+        of_the_turn = [known for known in step.calls if not known.inline]
+        place = call_id.rpartition("_")[2]
+        if place.isdecimal() and place.isascii() and len(place) < 6 and int(place) < len(of_the_turn):
+            unnamed.sort(key=lambda known: known is not of_the_turn[int(place)])
+        for known in unnamed:
+            if known.call is not None and wanted in ("", known.call.name):
                 known.id = call_id
                 return known
         made = _Call(call or (ToolCall(name, {}, call_id) if step.written else None), call_id, step.written is None)

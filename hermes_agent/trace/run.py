@@ -152,7 +152,8 @@ class Trace:
         if is_journal:
             from hermes_agent.journal import Journal
 
-            return _from_journal(Journal(file), run_id)
+            with Journal(file) as journal:
+                return _from_journal(journal, run_id)
         return cls.from_json(Path(file).read_bytes(), run_id)
 
     def tree(self, *, chars: int | None = 400, ascii_only: bool = False) -> str:
@@ -193,7 +194,14 @@ _SQLITE = b"SQLite format 3\x00"
 
 
 def _from_journal(journal: Journal, run_id: str | None) -> Trace:
-    raise NotImplementedError
+    if run_id is None:
+        known = [summary.run_id for summary in journal.runs()]
+        if len(known) != 1:
+            raise ConfigurationError(
+                f"{str(journal.path)!r} is a journal of {len(known)} runs", hint=f"name one of them: {_listed(known)}"
+            )
+        run_id = known[0]
+    return Trace.of(run_id, {name: journal.records(name) for name in [run_id, *journal.nested(run_id)]})
 
 
 def _total(steps: Sequence[TracedStep], shortenings: Sequence[TracedShortening]) -> Usage:
@@ -203,7 +211,10 @@ def _total(steps: Sequence[TracedStep], shortenings: Sequence[TracedShortening])
     return sum(spent, Usage())
 
 
-def _no_such_run(run_id: str, known: Sequence[str], most: int = 20) -> ConfigurationError:
-    named = ", ".join(map(repr, known[:most])) or "none"
-    more = f" and {len(known) - most:,} more" if len(known) > most else ""
-    return ConfigurationError(f"there is no run {run_id!r}", hint=f"the runs there are: {named}{more}")
+def _no_such_run(run_id: str, known: Sequence[str]) -> ConfigurationError:
+    return ConfigurationError(f"there is no run {run_id!r}", hint=f"the runs there are: {_listed(known)}")
+
+
+def _listed(run_ids: Sequence[str], most: int = 20) -> str:
+    named = ", ".join(map(repr, run_ids[:most])) or "none"
+    return f"{named} and {len(run_ids) - most:,} more" if len(run_ids) > most else named
