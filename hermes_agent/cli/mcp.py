@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -96,6 +97,9 @@ def _run_server(
     async def over_stdio() -> None:
         await integration.serve_stdio(found, name=name, approved=approved)
 
+    if not http:
+        # A thread waits for the client's next line, and Python would wait for that thread.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     anyio.run(over_http if http else over_stdio)
 
 

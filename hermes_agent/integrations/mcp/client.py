@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
@@ -194,8 +195,15 @@ class _Caller:
         self._link, self._portal = link, portal
 
     async def __call__(self, name: str, arguments: dict[str, Any], context: RunContext[Any]) -> str:
+        latest = -math.inf
+
         async def tell(progress: float, total: float | None, message: str | None) -> None:
-            context.progress(message or name, progress, total)
+            # By the protocol each number is above the one before. The SDK has a task for each, and on trio those start
+            # in any order: one that comes late is old news.
+            nonlocal latest
+            if progress >= latest:
+                latest = progress
+                context.progress(message or name, progress, total)
 
         async def go() -> str:
             return await self._link.call(name, arguments, tell)

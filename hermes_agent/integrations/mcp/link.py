@@ -156,10 +156,15 @@ class Link:
         return error
 
     def _unreachable(self, error: BaseException) -> McpServerError:
+        from mcp import MCPError
+        from mcp_types import CONNECTION_CLOSED
+
         words, first = self._words.text(), _first(error)
+        ended = isinstance(first, MCPError) and first.code == CONNECTION_CLOSED
+        why = "it ended before it answered" if ended else f"{type(first).__name__}: {first}"
         said = f"; its standard error ends with:\n{words}" if words else ""
         return McpServerError(
-            f"MCP server {self.server.shown!r} cannot be used: {type(first).__name__}: {first}{said}",
+            f"MCP server {self.server.shown!r} cannot be used: {why}{said}",
             hint="check the command, its arguments and cwd"
             if isinstance(self.server, Stdio)
             else "check the URL, its path and the headers, and that the server runs",

@@ -136,7 +136,8 @@ async def serve_stdio(
 ) -> None:
     """Serve on standard input and output until the client closes them.
 
-    What tools print meanwhile goes to standard error. Arguments and errors are those of `mcp_server`.
+    What tools print meanwhile goes to standard error. Arguments and errors are those of `mcp_server`. Cancelling it
+    takes effect when the client writes or closes: the read that waits for it cannot be broken off.
     """
     from mcp import stdio_server
 
