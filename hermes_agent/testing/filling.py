@@ -17,7 +17,7 @@ from hermes_agent.formats.tags import THINK_CLOSE, THINK_OPEN
 from hermes_agent.formats.wire import dump_json, serialise_call
 from hermes_agent.messages import AssistantMessage, Message, UserMessage
 from hermes_agent.models.base import Chunk, Guarantee, Request
-from hermes_agent.output import OutputError
+from hermes_agent.output import Output, OutputError
 from hermes_agent.testing.scripted import pieces
 from hermes_agent.testing.texts import text_matching
 from hermes_agent.testing.values import UnfillableError, proposals
@@ -171,7 +171,7 @@ class FillingModel:
 
         texts: Iterator[str | UnfillableError]
         if self._answer is not _UNSET:
-            texts = iter([output.dump(self._answer)])
+            texts = _dumped(output, self._answer)
         elif output.schema is not None:
             values = proposals(output.schema, seed)
             texts = (value if isinstance(value, UnfillableError) else dump_json(value) for value in values)
@@ -234,6 +234,14 @@ def _opening(request: Request, dialect: Dialect) -> str:
     if place == "in_thought":
         return rest
     return f"{opened}\n{rest}" if place == "start" and mode == "on" else ""
+
+
+def _dumped(output: Output[Any], value: object) -> Iterator[str | UnfillableError]:
+    """The text of an answer that was given."""
+    try:
+        yield output.dump(value)
+    except OutputError as error:
+        yield UnfillableError((), "\n".join(error.problems))
 
 
 def _plain(seed: str | None) -> Iterator[str]:

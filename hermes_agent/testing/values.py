@@ -160,15 +160,23 @@ class _Attempt:
         self._whim = whim
         self._count = 0
 
-    def fill(self, shape: Shape, path: Path, above: frozenset[str]) -> Any:
-        """A value of a shape; ``above`` are the references that it lies within."""
+    def fill(self, shape: Shape, path: Path, above: frozenset[int], *, short: bool = False) -> Any:
+        """A value of a shape.
+
+        Args:
+            shape: The shape.
+            path: Where in the whole value it stands.
+            above: The shapes with a name that it lies within, by ``id``.
+            short: Whether to write only what must be.
+        """
         self._count += 1
-        short = len(path) > _DEEP or self._count > _WIDE
+        short = short or len(path) > _DEEP or self._count > _WIDE
+        behind = self._filling.resolve(shape)
         if isinstance(shape, Ref):
             # Met within itself it takes the shortest way out, at the latest where the value gets deep.
-            short = short or (shape.name in above and self._whim.plain)
-            above |= {shape.name}
-        shape = self._filling.resolve(shape)
+            short = short or (id(behind) in above and self._whim.plain)
+            above |= {id(behind)}
+        shape = behind
         known = self._filling.suggested(shape, path)
         if known and (self._whim.plain or self._whim.chance(0.5)):
             return self._whim.one_of(known)
@@ -196,7 +204,7 @@ class _Attempt:
         assert isinstance(shape, Nothing | Ref)
         raise UnfillableError(path, getattr(shape, "reason", "") or "there is no value")
 
-    def _union(self, shape: Union, path: Path, above: frozenset[str], *, short: bool) -> Any:
+    def _union(self, shape: Union, path: Path, above: frozenset[int], *, short: bool) -> Any:
         height = self._filling.height
         options = [option for option in shape.options if height(option) < math.inf]
         if short:
@@ -209,33 +217,33 @@ class _Attempt:
         why = UnfillableError(path, "none of several possibilities has a value")
         for option in options:
             try:
-                return self.fill(option, path, above)
+                return self.fill(option, path, above, short=short)
             except UnfillableError as error:
                 why = error
         raise why
 
-    def _array(self, shape: Array, path: Path, above: frozenset[str], *, short: bool) -> list[Any]:
+    def _array(self, shape: Array, path: Path, above: frozenset[int], *, short: bool) -> list[Any]:
         more = 0 if short else self._whim.up_to(3)
         count = shape.least + more if shape.most is None else min(shape.least + more, shape.most)
         items: list[Any] = []
         for at in itertools.islice(itertools.chain(shape.prefix, itertools.repeat(shape.rest)), count):
             try:
-                items.append(self._another(at, (*path, "*"), above, items))
+                items.append(self._another(at, (*path, "*"), above, items, short=short))
             except UnfillableError:
                 if len(items) < shape.least:
                     raise
                 break
         return items
 
-    def _another(self, shape: Shape, path: Path, above: frozenset[str], others: list[Any]) -> Any:
+    def _another(self, shape: Shape, path: Path, above: frozenset[int], others: list[Any], *, short: bool) -> Any:
         """A value that is none of the others, if that can be: items may have to be unique."""
-        value = self.fill(shape, path, above)
+        value = self.fill(shape, path, above, short=short)
         whim = self._whim
         for attempt in range(_TRIES * bool(others)):
             if not any(same(value, other) for other in others):
                 break
             self._whim = Whim(f"{len(others)}/{attempt}")
-            value = self.fill(shape, path, above)
+            value = self.fill(shape, path, above, short=short)
         self._whim = whim
         return value
 
@@ -247,10 +255,14 @@ class _Members:
         self._attempt, self._filling, self._whim = attempt, filling, whim
         self._shape, self._path = shape, path
 
-    def fill(self, above: frozenset[str], *, short: bool) -> dict[str, Any]:
+    def fill(self, above: frozenset[int], *, short: bool) -> dict[str, Any]:
         """An object of the shape."""
         shape = self._shape
-        value = {name: self._attempt.fill(lookup(shape, name), (*self._path, name), above) for name in shape.required}
+
+        def filled(name: str) -> Any:
+            return self._attempt.fill(lookup(shape, name), (*self._path, name), above, short=short)
+
+        value = {name: filled(name) for name in shape.required}
         wanted = shape.least if short else shape.least + self._whim.up_to(len(shape.properties) + self._maps())
         for name in self._optional(short=short):
             if len(value) >= max(wanted, shape.least) or not within(len(value) + 1, 0, shape.most):
@@ -258,7 +270,7 @@ class _Members:
             if name in value:
                 continue
             try:
-                value[name] = self._attempt.fill(lookup(shape, name), (*self._path, name), above)
+                value[name] = filled(name)
             except UnfillableError:
                 continue
         if len(value) < shape.least:
@@ -312,7 +324,8 @@ def _told(shape: String | Number) -> str:
 
 def number_for(shape: Number, whim: Whim) -> int | float | None:
     """A number of a shape, with as few digits and as near to 0 as may be; ``None`` if none was found."""
-    for step in _steps(shape):
+    steps = list(_steps(shape))
+    for step in steps[whim.up_to(min(3, len(steps) - 1)) :]:
         first = None if shape.low is None else math.ceil(_exactly(shape.low) / step)
         last = None if shape.high is None else math.floor(_exactly(shape.high) / step)
         if first is not None and shape.low_open and first * step == _exactly(shape.low or 0):
