@@ -15,10 +15,21 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 from hermes_agent.errors import ConfigurationError, InvalidOutputError
-from hermes_agent.limits import Usage
+from hermes_agent.limits import NOTHING, Usage
 from hermes_agent.messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
 
-__all__ = ["HistoryPolicy", "KeepLast", "Shortened", "Summarise", "Summariser", "Summary", "Trim", "keep_last", "trim"]
+__all__ = [
+    "HistoryPolicy",
+    "KeepLast",
+    "Shortened",
+    "Summarise",
+    "Summariser",
+    "Summary",
+    "Trim",
+    "estimate",
+    "keep_last",
+    "trim",
+]
 
 _CHARS_SHOWN = 100
 _LEAST_CHARS = 300
@@ -45,7 +56,7 @@ class Shortened:
     """
 
     messages: tuple[Message, ...]
-    usage: Usage = Usage()
+    usage: Usage = NOTHING
 
 
 class HistoryPolicy(Protocol):
@@ -236,6 +247,14 @@ def keep_last(messages: Sequence[Message], exchanges: int) -> tuple[Message, ...
     return (*messages[: _leading(messages)], *messages[starts[-exchanges] :])
 
 
+def estimate(messages: Sequence[Message]) -> int:
+    """About how many tokens messages are in a prompt, their markup included, whatever the vocabulary.
+
+    Four characters are taken for a token, and beyond the Latin script three for two.
+    """
+    return sum(map(_tokens, messages))
+
+
 class _Cut:
     """A conversation on its way to fit a bound: ``head`` is always kept, of ``tail`` the oldest goes."""
 
@@ -243,9 +262,9 @@ class _Cut:
         self, messages: Sequence[Message], most: int, keep: int | None, keep_first: int, tokens: int | None
     ) -> None:
         self._most, self._keep = most, most // 2 if keep is None else keep
-        estimate = sum(map(_tokens, messages))
-        measured = estimate if tokens is None else tokens
-        self._scale = min(1.0, measured / estimate) if estimate else 1.0
+        estimated = estimate(messages)
+        measured = estimated if tokens is None else tokens
+        self._scale = min(1.0, measured / estimated) if estimated else 1.0
         self._now = float(measured)
         lead = _leading(messages)
         bounds = [i for i in _boundaries(messages) if i >= lead]
@@ -302,7 +321,7 @@ class _Cut:
         return gone
 
     def _size(self, messages: Sequence[Message]) -> float:
-        return sum(map(_tokens, messages)) * self._scale
+        return estimate(messages) * self._scale
 
 
 def _boundaries(messages: Sequence[Message]) -> list[int]:
@@ -330,7 +349,6 @@ def _leading(messages: Sequence[Message]) -> int:
 
 
 def _tokens(message: Message) -> int:
-    """About how many tokens a message is, its markup included."""
     match message:
         case ToolMessage(content, name):
             text = content + name

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hermes_agent import Agent, Conversation
 from hermes_agent.errors import ConfigurationError, InvalidOutputError
-from hermes_agent.history import HistoryPolicy, KeepLast, Shortened, Summarise, Trim, keep_last, trim
+from hermes_agent.history import HistoryPolicy, KeepLast, Shortened, Summarise, Trim, estimate, keep_last, trim
 from hermes_agent.limits import Usage
 from hermes_agent.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
+from hermes_agent.testing import ScriptedModel
 
 pytestmark = pytest.mark.anyio
 
@@ -86,15 +88,6 @@ def conversations(draw: st.DrawFn) -> list[Message]:
 bounds = st.integers(1, 3000)
 
 
-def estimate(messages: Sequence[Message]) -> int:
-    """What `trim` takes a conversation for: the least bound that it leaves it alone at."""
-    low, high = 0, 1_000_000
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if trim(messages, max_tokens=middle) == tuple(messages) else (middle, high)
-    return high
-
-
 def assert_whole(before: Sequence[Message], after: Sequence[Message]) -> None:
     """No call without its result, no result without its call, as far as both were there."""
     answers = {m.call_id for m in before if isinstance(m, ToolMessage) and m.call_id}
@@ -156,7 +149,7 @@ def test_the_bound_is_kept_when_that_is_possible(said: list[Message], most: int)
 
 @given(conversations(), bounds)
 def test_what_is_within_the_bound_is_left_alone(said: list[Message], most: int) -> None:
-    kept = trim(said, max_tokens=max(most, estimate(said)))
+    kept = trim(said, max_tokens=max(most, estimate(said), 1))
     assert all(left is right for left, right in zip(kept, said, strict=True))
 
 
@@ -172,6 +165,20 @@ def test_the_laws_of_keeping_the_last(said: list[Message], count: int) -> None:
         for left, right in zip(reversed(kept), reversed(said), strict=False)
         if not isinstance(left, SystemMessage)
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "least", "most"),
+    [
+        ("", 1, 10),
+        ("The quick brown fox jumps over the lazy dog. " * 100, 900, 1300),
+        ("敏捷的棕色狐狸" * 100, 350, 1000),
+    ],
+)
+def test_the_estimate_is_of_the_right_size(text: str, least: int, most: int) -> None:
+    """Qwen3 and Llama 3 make 1001 and 1002 tokens of the English text, 400 and 901 of the Chinese one."""
+    for message in (UserMessage(text), ToolMessage(text), AssistantMessage(text), AssistantMessage("", text)):
+        assert least <= estimate([message]) <= most
 
 
 # Trimming, by example
@@ -419,3 +426,32 @@ def test_keeping_nothing_is_refused() -> None:
         KeepLast(0)
     with pytest.raises(ConfigurationError, match="keeps nothing"):
         keep_last([], 0)
+
+
+# In a run
+
+
+async def test_a_run_shows_less_and_keeps_everything() -> None:
+    said = [m for n in range(20) for m in exchange(n)]
+    model = ScriptedModel(["yes"])
+    result = await Agent(model, instructions="Be brief.", history_policy=Trim(max_tokens=1000)).run("now", history=said)
+    assert result.messages == Conversation([*said, UserMessage("now"), AssistantMessage("yes")])
+    (request,) = model.requests
+    shown = [m for m in request.messages if not isinstance(m, SystemMessage)]
+    assert shown == list(result.messages[-len(shown) :])  # the answer is among them by now
+    assert isinstance(shown[0], UserMessage)
+    assert 1 < len(shown) < 12
+    assert any(isinstance(m, SystemMessage) and "Be brief." in m.text for m in request.messages)
+
+
+async def test_an_agent_sums_up_and_its_cost_is_told() -> None:
+    said = [m for n in range(20) for m in exchange(n)]
+    scribe = Agent(ScriptedModel(["Numbers were asked for."]))
+    model = ScriptedModel(["yes"])
+    result = await Agent(model, history_policy=Summarise(scribe, max_tokens=1000)).run("now", history=said)
+    assert result.output == "yes"
+    (request,) = model.requests
+    first = request.messages[0]
+    assert isinstance(first, UserMessage)
+    assert first.text.endswith("Numbers were asked for.")
+    assert result.usage.steps == 2  # one of them the summariser's
