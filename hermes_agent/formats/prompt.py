@@ -23,6 +23,7 @@ from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.segments import Segment, instructed, neutralise, wire_text
 from hermes_agent.formats.template import ApplyTemplate, jinja_template
 from hermes_agent.formats.wire import call_json, dump_json
+from hermes_agent.json_text import sound
 from hermes_agent.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 from hermes_agent.output import Output
 from hermes_agent.reasoning import Mode, Reasoning
@@ -140,7 +141,7 @@ def template_segments(
     chat.extend(_chat_turns(messages, first, dialect, reasoning, held))
     # Templates read tool definitions, keys and types, so these are shown to them as they are, less their tags.
     shown = [json.loads(neutralise(line, dialect, special)) for line in tool_lines(tools)] if native else []
-    return held.split(apply(chat, shown))
+    return held.split(sound(apply(chat, shown)))
 
 
 def template_switches(reasoning: Reasoning) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Literal
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.json_text import sound
 
-__all__ = ["Segment", "instructed", "neutralise", "spelled", "wire_text"]
+__all__ = ["Segment", "forged", "instructed", "neutralise", "spelled", "wire_text"]
 
 _BREAK = "\u200b"
 
@@ -57,6 +57,13 @@ def spelled(text: str, dialect: Dialect, tokens: frozenset[str]) -> str:
         tokens: The added tokens of the vocabulary.
     """
     return _broken(text, _markup(dialect, "spelled", tokens))
+
+
+def forged(text: str, dialect: Dialect) -> str | None:
+    """The first tag or special token in a text, as it stands there; ``None`` where there is none."""
+    markup = _markup(dialect, "all")
+    found = None if markup is None else markup.search(text)
+    return None if found is None else re.split(r"(?<=[>\])])", text[found.start() : found.start() + 48], maxsplit=1)[0]
 
 
 def wire_text(segments: Iterable[Segment], dialect: Dialect) -> str:
