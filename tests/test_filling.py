@@ -373,7 +373,7 @@ def test_texts_match_their_pattern(pattern: str, seed: int) -> None:
     assert text is None or re.fullmatch(pattern, text)
 
 
-LEAVES = st.sampled_from(
+LEAVES: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [
         {"type": "string", "maxLength": 3},
         {"type": "integer", "minimum": -3, "multipleOf": 2},
@@ -386,27 +386,32 @@ LEAVES = st.sampled_from(
 )
 
 
-def _objects(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+Schema = dict[str, Any]
+
+
+def _object(properties: dict[str, Schema], required: set[str], least: int) -> Schema:
+    return {"type": "object", "properties": properties, "required": sorted(required), "minProperties": least}
+
+
+def _array(items: Schema, least: int) -> Schema:
+    return {"type": "array", "items": items, "minItems": least}
+
+
+def _any_of(options: list[Schema]) -> Schema:
+    return {"anyOf": options}
+
+
+def _around(inner: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
     names = st.sampled_from(["a", "b", "c"])
-    objects = st.builds(
-        lambda properties, required, least: {
-            "type": "object",
-            "properties": properties,
-            "required": sorted(required),
-            "minProperties": least,
-        },
-        st.dictionaries(names, inner, max_size=3),
-        st.sets(names, max_size=2),
-        st.integers(0, 3),
+    few = st.integers(0, 3)
+    return st.one_of(
+        st.builds(_object, st.dictionaries(names, inner, max_size=3), st.sets(names, max_size=2), few),
+        st.builds(_array, inner, few),
+        st.builds(_any_of, st.lists(inner, min_size=1, max_size=3)),
     )
-    arrays = st.builds(
-        lambda items, least: {"type": "array", "items": items, "minItems": least}, inner, st.integers(0, 3)
-    )
-    several = st.builds(lambda options: {"anyOf": options}, st.lists(inner, min_size=1, max_size=3))
-    return objects | arrays | several
 
 
-@given(st.recursive(LEAVES, _objects, max_leaves=6), st.none() | st.integers(0, 99).map(str))
+@given(st.recursive(LEAVES, _around, max_leaves=6), st.none() | st.integers(0, 99).map(str))
 @settings(max_examples=100, deadline=None)
 def test_the_first_value_already_has_what_a_grammar_enforces(schema: dict[str, Any], seed: str | None) -> None:
     value = next(proposals(schema, seed))

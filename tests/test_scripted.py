@@ -70,7 +70,7 @@ def test_the_end_of_the_script_says_what_was_asked() -> None:
         Agent(ScriptedModel([CALL]), tools=[add]).run_sync("Hi")
     assert "it has 1 turn, and request 2 asks for one more" in caught.value.message
     assert "ToolMessage(content='3', name='add'" in caught.value.message
-    with pytest.raises(ModelError, match="it has 0 turns, .* behind no message"):
+    with pytest.raises(ModelError, match=r"it has 0 turns, .* behind no message"):
         written(ScriptedModel([]))
 
 
@@ -82,11 +82,11 @@ def test_what_was_asked_is_cut() -> None:
 
 def test_turns_that_are_left_are_told() -> None:
     model = ScriptedModel(["one", "two", "three"])
-    with pytest.raises(AssertionError, match="3 turns of the script not asked for, next: 'one'; there were 0 requests"):
+    with pytest.raises(AssertionError, match=r"3 turns .* next: 'one'; .* after 0 requests"):
         model.assert_complete()
     model = ScriptedModel(["one", "two"])
     written(model, UserMessage("Hi"))
-    with pytest.raises(AssertionError, match="1 turn of .* next: 'two'; there were 1 request, the last behind .*'Hi'"):
+    with pytest.raises(AssertionError, match=r"1 turn of .* 'two'; .* after 1 request, the last behind .*'Hi'"):
         model.assert_complete()
 
 

@@ -118,7 +118,7 @@ class ScriptedModel:
         left = list(self._turns)
         if left:
             raise AssertionError(
-                f"{_counted(len(left), 'turn')} of the script not asked for, next: {left[0]!r}; there were "
+                f"{_counted(len(left), 'turn')} of the script not asked for, next: {left[0]!r}; the run ended after "
                 f"{_counted(len(self.requests), 'request')}"
                 + (f", the last behind {_last(self.requests[-1].messages)}" if self.requests else "")
             )
