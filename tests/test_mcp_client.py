@@ -169,6 +169,7 @@ async def test_a_call_that_runs_out_of_time_is_cancelled_on_the_server(server: S
         assert await called(tools, "add", a=1, b=1) == "2"  # the connection goes on
 
 
+@either
 async def test_leaving_a_stream_cancels_on_the_server(server: Stdio | Http, log: Path) -> None:
     model = ScriptedModel([AssistantMessage("", tool_calls=(ToolCall("waits", {}, ""),)), "?"])
     async with mcp_tools(server) as tools:
@@ -184,7 +185,7 @@ async def test_leaving_a_stream_cancels_on_the_server(server: Stdio | Http, log:
 async def test_calls_run_side_by_side(server: Stdio | Http) -> None:
     async with mcp_tools(server) as tools, anyio.create_task_group() as group:
         waiting = anyio.Event()
-        context = RunContext(None, _report=lambda *_: waiting.set())
+        context = RunContext(None, _report=lambda _message, _done, _total: waiting.set())
         group.start_soon(lambda: called(tools, "waits", context))
         with anyio.fail_after(20):
             await waiting.wait()
@@ -206,7 +207,7 @@ async def test_a_server_that_dies_in_a_call_is_named_and_its_last_words_are_kept
 async def test_an_http_server_that_dies_in_a_call_does_not_take_the_block_with_it(log: Path) -> None:
     with http_server(log) as (process, url):
         async with mcp_tools(url) as tools:
-            killing = RunContext(None, _report=lambda *_: process.kill())
+            killing = RunContext(None, _report=lambda _message, _done, _total: process.kill())
             with pytest.raises(McpServerError, match="ended during the call"), anyio.fail_after(20):
                 await called(tools, "waits", killing)
             with pytest.raises(McpServerError, match="'add'"), anyio.fail_after(20):
@@ -226,6 +227,7 @@ async def test_a_dead_server_is_an_error_result_for_the_model(log: Path) -> None
     assert result.output == "It is dead."
 
 
+@asyncio_only
 @pytest.mark.parametrize(
     ("address", "said"),
     [
@@ -263,6 +265,7 @@ async def test_cancelling_the_block_ends_the_server(log: Path) -> None:
     assert scope.cancelled_caught
 
 
+@asyncio_only
 async def test_tools_outlive_their_block_only_to_say_so(log: Path) -> None:
     async with mcp_tools(on_stdio(log)) as tools:
         pass
@@ -331,10 +334,11 @@ async def test_wrong_wishes_are_refused(url: str) -> None:
         async with mcp_tools(url, include=["nope"]):
             pytest.fail("there is no such tool")
     with pytest.raises(ConfigurationError, match="is one text"):
-        mcp_tools(on_stdio(log), include="add")
-    for wrong in ("", [], "'open", 3):
+        mcp_tools("http://127.0.0.1:9/mcp", include="add")
+    nothing: list[Any] = ["", [], "'open", 3]
+    for wrong in nothing:
         with pytest.raises(ConfigurationError):
-            mcp_tools(wrong)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            mcp_tools(wrong)
     with pytest.raises(ConfigurationError, match="not an http"):
         Http("ftp://x")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import TaskStatus
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.types import CallToolResult, TextContent
 
@@ -132,8 +133,8 @@ async def test_tools_are_listed_and_called(server: StdioServerParameters | str) 
 
         told: list[tuple[float, float | None, str | None]] = []
 
-        async def tell(*news: Any) -> None:
-            told.append(news)
+        async def tell(progress: float, total: float | None, message: str | None) -> None:
+            told.append((progress, total, message))
 
         result = await client.call_tool("steps", {"count": 3}, progress_callback=tell)
         assert result.structured_content == {"taken": 3}
@@ -164,7 +165,7 @@ async def test_a_client_that_gives_up_cancels_the_tool(server: StdioServerParame
         async with anyio.create_task_group() as group:
             waiting = anyio.Event()
 
-            async def tell(*news: Any) -> None:
+            async def tell(progress: float, total: float | None, message: str | None) -> None:
                 waiting.set()
 
             async def call() -> None:
@@ -183,7 +184,7 @@ async def test_a_client_that_gives_up_cancels_the_tool(server: StdioServerParame
 async def test_an_agent_is_one_tool_that_tells_its_steps(mine: Path) -> None:
     told: list[str] = []
 
-    async def tell(_progress: float, _total: float | None, message: str | None) -> None:
+    async def tell(progress: float, total: float | None, message: str | None) -> None:
         told.append(message or "")
 
     async with Client(parameters(f"{mine}:agent")) as client:
@@ -266,7 +267,7 @@ def test_what_cannot_be_served_is_refused() -> None:
     agent = Agent(ScriptedModel([]))
     with pytest.raises(ConfigurationError, match="two of the tools to be served are called 'ask'"):
         mcp_server([agent, agent])
-    assert mcp_server([agent, ask_tool(agent, name="other", description="Another.")])
+    mcp_server([agent, ask_tool(agent, name="other", description="Another.")])
     with pytest.raises(ConfigurationError, match="nothing to serve"):
         mcp_server([])
     with pytest.raises(ConfigurationError, match="only a schema"):
@@ -274,7 +275,7 @@ def test_what_cannot_be_served_is_refused() -> None:
     careful = tool(approval=True)(again)
     with pytest.raises(ConfigurationError, match="asks for approval"):
         mcp_server(careful)
-    assert mcp_server(careful, approved=True)
+    mcp_server(careful, approved=True)
 
 
 @asyncio_only
@@ -282,7 +283,11 @@ async def test_http_is_served_until_it_is_cancelled_and_to_this_machine_alone() 
     import httpx
 
     async with anyio.create_task_group() as group:
-        url: str = await group.start(lambda *, task_status: serve_http(again, port=0, task_status=task_status))
+
+        async def serve(*, task_status: TaskStatus[str]) -> None:
+            await serve_http(again, port=0, task_status=task_status)
+
+        url: str = await group.start(serve)
         assert url.startswith("http://127.0.0.1:")
         async with Client(url) as client:
             assert (await client.call_tool("again")).is_error

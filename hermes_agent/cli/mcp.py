@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -105,10 +105,10 @@ def _run_server(
 
 def _loaded(spec: str) -> Sequence[Tool | Agent[Any, Any]]:
     if ":" in spec:
-        from hermes_agent.agent import Agent
+        from hermes_agent.integrations.mcp.server import is_agent
 
-        if isinstance(found := load_object(spec), Agent):
-            return [cast("Agent[Any, Any]", found)]
+        if is_agent(found := load_object(spec)):
+            return [found]
     return load_tools([spec])
 
 

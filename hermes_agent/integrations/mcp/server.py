@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from anyio.abc import TaskStatus
+from typing_extensions import TypeIs
 
 from hermes_agent.agent import Agent
 from hermes_agent.context import Retry, RunContext
@@ -22,12 +23,15 @@ from hermes_agent.tool import Tool, ToolArgumentsError
 
 if TYPE_CHECKING:
     import mcp_types
+    import uvicorn
     from mcp.server.context import ServerRequestContext
     from mcp.server.lowlevel import Server as SdkServer
 
-__all__ = ["Served", "ask_tool", "mcp_server", "serve_http", "serve_stdio"]
+__all__ = ["Served", "ask_tool", "is_agent", "mcp_server", "serve_http", "serve_stdio"]
 
 _logger = logging.getLogger("hermes_agent.mcp")
+
+_GRACE = 3  # seconds that open requests have to end
 
 One = Agent[Any, Any] | Tool | Callable[..., Any]
 Served = One | Iterable[One]
@@ -192,8 +196,24 @@ async def serve_http(
         address: tuple[Any, ...] = listener.getsockname()
         shown = f"[{host}]" if ":" in host else host
         task_status.started(f"http://{shown}:{address[1]}{path}")
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
-        await uvicorn.Server(config).serve(sockets=[listener])
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE)
+        await _until_cancelled(uvicorn.Server(config), listener)
+
+
+async def _until_cancelled(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Serve; when it is cancelled, or a signal comes, end what is open, in order and within `_GRACE` seconds."""
+    async with anyio.create_task_group() as group:
+
+        async def serve() -> None:
+            with anyio.CancelScope(shield=True):  # it knows an end of its own, and complains of any other
+                await server.serve(sockets=[listener])
+            group.cancel_scope.cancel()
+
+        group.start_soon(serve)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            server.should_exit = True
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -210,7 +230,7 @@ def _by_name(served: Served, approved: bool) -> Mapping[str, Tool]:
     given = [cast("One", served)] if single else list(cast("Iterable[One]", served))
     found: dict[str, Tool] = {}
     for item in given:
-        tool = ask_tool(cast("Agent[Any, Any]", item)) if isinstance(item, Agent) else Tool.of(item)
+        tool = ask_tool(item) if is_agent(item) else Tool.of(item)
         if tool.name in found:
             raise ConfigurationError(
                 f"two of the tools to be served are called {tool.name!r}",
@@ -229,6 +249,11 @@ def _by_name(served: Served, approved: bool) -> Mapping[str, Tool]:
     if not found:
         raise ConfigurationError("there is nothing to serve", hint="give an agent, tools or functions")
     return found
+
+
+def is_agent(value: object) -> TypeIs[Agent[Any, Any]]:
+    """Whether something is an agent, of whatever types."""
+    return isinstance(value, Agent)
 
 
 def _listed(tool: Tool) -> mcp_types.Tool:
