@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, cast, overload
 
 import anyio
 from typing_extensions import TypeForm, TypeVar, Unpack
 
+from hermes_agent.agents import asking, new_run_id, transfer
 from hermes_agent.calls import OnToolError
-from hermes_agent.context import DepsT, RunContext
+from hermes_agent.context import DepsT
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats.grammar import TurnGrammar
-from hermes_agent.formats.wire import dump_json
 from hermes_agent.hooks import Hooks
 from hermes_agent.limits import Limits
 from hermes_agent.log import RunLog
-from hermes_agent.messages import Example, Message, SystemMessage
+from hermes_agent.messages import Example, Message
 from hermes_agent.models import resolve
 from hermes_agent.models.base import Constrain, Model, ModelLike
-from hermes_agent.output import JsonSchema, Output, OutputError, Regex
+from hermes_agent.output import JsonSchema, Output, Regex
 from hermes_agent.pause import PausedRun
 from hermes_agent.plan import OnLimit, Plan
 from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.run import Run, RunResult
 from hermes_agent.sampling import Sampling
+from hermes_agent.settle import ToolLike, settle
 from hermes_agent.stream import RunStream, watch
-from hermes_agent.tool import Tool, ToolArgumentsError
-from hermes_agent.validators import OutputValidator, Validator
+from hermes_agent.tool import Tool
+from hermes_agent.validators import OutputValidator
 
 if TYPE_CHECKING:
     from hermes_agent.history import HistoryPolicy
@@ -48,7 +45,6 @@ T = TypeVar("T")
 AnyDepsT = TypeVar("AnyDepsT")
 AnyOutputT = TypeVar("AnyOutputT")
 
-ToolLike = Tool | Callable[..., Any]
 Text = type[str] | Regex | re.Pattern[str]
 
 
@@ -202,44 +198,29 @@ class Agent(Generic[DepsT, OutputT]):
         journal: Journal | None = None,
         history_policy: HistoryPolicy | None = None,
     ) -> None:
-        _one_of("constrain", constrain, get_args(Constrain))
-        _one_of("on_limit", on_limit, get_args(OnLimit))
-        _one_of("on_tool_error", on_tool_error, get_args(OnToolError))
-        if not isinstance(cast("object", tools), Iterable):
-            raise ConfigurationError(f"tools={tools!r} is not a list", hint="pass tools=[...], even for one")
-        answer, thinking = Output.of(output), Reasoning.of(reasoning)
-        others = {agent.name: agent for agent in _distinct(handoffs, answer)}
-        given = (*map(Tool.of, tools), *(agent.transfer for agent in others.values()))
-        _check_room(thinking, limits)
-
-        def turn(choice: str) -> TurnGrammar:
-            inline = thinking.mode != "off" and thinking.calls == "inline"
-            return TurnGrammar(given, answer, choice, parallel, thinking, inline=inline)
-
-        grammar = turn(tool_choice)
-        forced = tool_choice not in ("auto", "none")
-        system = (SystemMessage(instructions),) if instructions else ()
-        worked = tuple(message for example in examples for message in _worked(example, given, answer))
+        answer = Output.of(output)
+        others = _distinct(handoffs, answer)
         self._model, self._journal, self._description = model, journal, description
-        self._plan = Plan(
-            tools={tool.name: tool for tool in given},
+        self._plan = settle(
+            tools=tools,
+            transfers=[transfer(agent.name, agent.description) for agent in others],
             output=answer,
-            opening=(*system, *worked),
-            grammar=grammar,
-            later_grammar=turn("auto") if forced else grammar,
-            reasoning=thinking,
+            instructions=instructions,
+            examples=examples,
+            tool_choice=tool_choice,
+            parallel=parallel,
+            reasoning=Reasoning.of(reasoning),
             sampling=sampling,
             limits=limits,
             constrain=constrain,
             on_tool_error=on_tool_error,
-            name=name,
-            last_grammar=turn("none") if on_limit == "answer" else grammar,
             on_limit=on_limit,
-            validators=tuple(map(Validator.of, validators)),
-            hooks=tuple(map(_hook, hooks)),
+            name=name,
+            validators=validators,
+            hooks=hooks,
             sequential=sequential,
             history_policy=history_policy,
-            hand_offs={other: agent.party for other, agent in others.items()},
+            hand_offs={agent.name: agent.party for agent in others},
         )
 
     @property
@@ -278,15 +259,9 @@ class Agent(Generic[DepsT, OutputT]):
         return self._plan, self.model
 
     @property
-    def transfer(self) -> Tool:
-        """The tool that hands a conversation over to this agent."""
-        return Tool.from_schema(
-            name=f"transfer_to_{re.sub(r'[^A-Za-z0-9_-]+', '_', self.name)}",
-            description=f"Hand the conversation over to {self.name}. {self._description}".strip(),
-            parameters={"properties": {}, "additionalProperties": False},
-            call=partial(_handed_over, self.name),
-            hand_off=self.name,
-        )
+    def description(self) -> str:
+        """What it is for, as models are told."""
+        return self._description
 
     def as_tool(self, *, name: str | None = None, description: str | None = None) -> Tool:
         """A tool that asks this agent, in a conversation of its own.
@@ -298,29 +273,8 @@ class Agent(Generic[DepsT, OutputT]):
             name: Instead of the agent's name.
             description: Instead of the agent's description.
         """
-
-        async def ask(context: RunContext[Any], prompt: str) -> object:
-            inside = context.inside
-            log = RunLog(_new_id(), {}) if inside is None else inside.log.inside(context.call_id)
-            run = Run(*self.party(), prompt, history=(), deps=context.deps, log=log)
-            try:
-                return (await run.go()).output
-            finally:
-                if inside is not None:
-                    inside.usage += run.state.usage
-
-        return Tool.from_schema(
-            name=re.sub(r"[^A-Za-z0-9_-]+", "_", self.name) if name is None else name,
-            description=self._description if description is None else description,
-            parameters={
-                "properties": {"prompt": {"type": "string", "description": "What to ask; it knows nothing else."}},
-                "required": ["prompt"],
-                "additionalProperties": False,
-            },
-            call=ask,
-            timeout=math.inf,
-            idempotent=True,  # it goes on from its own records
-        )
+        described = self._description if description is None else description
+        return asking(self.party, name=self.name if name is None else name, description=described)
 
     @classmethod
     def router(
@@ -348,7 +302,7 @@ class Agent(Generic[DepsT, OutputT]):
         make = cast("Callable[..., Agent[Any, Any]]", cls)
         return make(
             model,
-            output=others[0].party_output,
+            output=others[0].output,
             instructions=instructions,
             name=name,
             handoffs=others,
@@ -357,7 +311,7 @@ class Agent(Generic[DepsT, OutputT]):
         )
 
     @property
-    def party_output(self) -> Output[Any]:
+    def output(self) -> Output[Any]:
         """What it answers with."""
         return self._plan.output
 
@@ -445,7 +399,7 @@ class Agent(Generic[DepsT, OutputT]):
             yield events
 
     def _new_run(self, prompt: str, history: Sequence[Message], deps: DepsT | None, run_id: str | None) -> Run:
-        log = RunLog(_new_id() if run_id is None else run_id, {}, self._journal)
+        log = RunLog(new_run_id() if run_id is None else run_id, {}, self._journal)
         return Run(self._plan, self.model, prompt, history=history, deps=deps, log=log)
 
     async def _old_run(self, run: PausedRun | str, deps: DepsT | None) -> Run:
@@ -466,14 +420,6 @@ class Agent(Generic[DepsT, OutputT]):
 _overrides: ContextVar[Mapping[int, Model]] = ContextVar("hermes_agent models of agents", default={})  # noqa: B039
 
 
-def _new_id() -> str:
-    return uuid.uuid4().hex
-
-
-async def _handed_over(name: str) -> str:
-    return f"The conversation was handed over to {name}."
-
-
 def _waited_for(run: Callable[[], Awaitable[T]]) -> T:
     """What an async function returns, on an event loop of its own."""
     # Kept out of the task's own result: asyncio's runner formats that on Python 3.11, whole history and all.
@@ -484,12 +430,6 @@ def _waited_for(run: Callable[[], Awaitable[T]]) -> T:
 
     anyio.run(go)
     return results[0]
-
-
-def _hook(hook: Hooks[Any]) -> Hooks[Any]:
-    if not isinstance(cast("object", hook), Hooks):
-        raise ConfigurationError(f"hooks holds {hook!r}", hint="give objects of a class made from Hooks")
-    return hook
 
 
 def _distinct(agents: Iterable[Agent[Any, Any]], output: Output[Any]) -> Sequence[Agent[Any, Any]]:
@@ -505,64 +445,13 @@ def _distinct(agents: Iterable[Agent[Any, Any]], output: Output[Any]) -> Sequenc
             raise ConfigurationError(
                 f"two agents to hand over to are called {agent.name!r}", hint="give each a name= of its own"
             )
-        theirs = agent.party_output
+        theirs = agent.output
         if theirs != output:
             raise ConfigurationError(
                 f"agent {agent.name!r} answers with {theirs.name!r}, not with {output.name!r}",
                 hint="give agents that hand over to each other the same output=",
             )
     return given
-
-
-def _check_room(thinking: Reasoning, limits: Limits) -> None:
-    """A thought may not take all that a turn may have.
-
-    Raises:
-        ConfigurationError: No answer would fit behind it.
-    """
-    if thinking.max_tokens is not None and limits.turn_tokens is not None and thinking.max_tokens >= limits.turn_tokens:
-        raise ConfigurationError(
-            f"Reasoning(max_tokens={thinking.max_tokens!r}) leaves no room for an answer in "
-            f"Limits(turn_tokens={limits.turn_tokens!r})",
-            hint="raise turn_tokens above max_tokens, or lower max_tokens",
-        )
-
-
-def _worked(example: Example, tools: Sequence[Tool], output: Output[Any]) -> Sequence[Message]:
-    """An example as messages: checked, and spelled as the grammar lets the model spell it.
-
-    Raises:
-        ConfigurationError: It shows the model something that it could not do itself.
-    """
-    from hermes_agent.formats.schema import in_schema_order
-
-    known = {tool.name: tool for tool in tools}
-    hint = "worked examples must be what the model is to write itself"
-    calls: list[tuple[str, Mapping[str, Any], str]] = []
-    for name, arguments, result in example.calls:
-        if name not in known:
-            raise ConfigurationError(
-                f"the example {example.question!r} calls {name!r}, which is not among the tools", hint=hint
-            )
-        try:
-            known[name].validate(arguments)
-        except ToolArgumentsError as error:
-            raise ConfigurationError(f"the example {example.question!r} is wrong: {error}", hint=hint) from error
-        calls.append((name, in_schema_order(arguments, known[name].parameters), result))
-    answer = example.answer
-    if answer and output.kind != "text":
-        try:
-            output.validate(answer)
-        except OutputError as error:
-            raise ConfigurationError(f"the example {example.question!r} is wrong: {error}", hint=hint) from error
-        if output.schema is not None:
-            answer = dump_json(in_schema_order(json.loads(answer), output.schema))
-    return replace(example, calls=calls, answer=answer).messages()
-
-
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ConfigurationError(f"{name}={value!r} is not known", hint=f"use one of {', '.join(map(repr, allowed))}")
 
 
 def _refuse_inside_loop() -> None:

@@ -29,7 +29,7 @@ from hermes_agent.result import error_text
 from hermes_agent.tool import Tool, ToolArgumentsError, cut, result_text
 from hermes_agent.turn import Fault
 
-__all__ = ["Calls", "OnToolError", "Outcome", "fault_feedback", "no_result", "refuse", "refuse_behind_fault"]
+__all__ = ["Calls", "OnToolError", "Outcome", "Waits", "fault_feedback", "no_result", "refuse", "refuse_behind_fault"]
 
 OnToolError = Literal["feedback", "raise"]
 """What becomes of an exception that a tool raises: the model is told its type and message, or the run ends."""
@@ -57,7 +57,13 @@ class Outcome:
     pending: tuple[PendingCall, ...] = ()
 
 
-class _Waits(Exception):  # noqa: N818  # passes through hooks, and is no failure
+class Waits(Exception):  # noqa: N818  # passes through hooks, and is no failure
+    """A call that is not run before somebody has said so.
+
+    Args:
+        pending: What is waited for: the call itself, or calls of an agent inside of it.
+    """
+
     def __init__(self, pending: Sequence[PendingCall]) -> None:
         super().__init__("this call waits for somebody's word")
         self.pending = tuple(pending)
@@ -145,7 +151,7 @@ class Calls:
             return Outcome(call, refuse(call, "Not run, because the conversation was handed over already."))
         try:
             ended = await self._hooked(call) if self.hooks else await self._settle(call)
-        except _Waits as waits:
+        except Waits as waits:
             return Outcome(call, pending=waits.pending)
         await self.log.write(ended)
         outcome = Outcome(call, ended, self._errors.pop(call.id, None))
@@ -165,7 +171,7 @@ class Calls:
             ended = await proceed(call)
         except Retry as retry:
             return refuse(call, str(retry))
-        except (HermesError, _Waits):
+        except (HermesError, Waits):
             raise
         except Exception as error:
             raise HookError(f"a hook around {call.name!r} raised {error!r}", hint="mend the hook") from error
@@ -180,7 +186,7 @@ class Calls:
         """Validate a call, ask for a word if it needs one, and run it.
 
         Raises:
-            _Waits: Somebody has to say what becomes of it.
+            Waits: Somebody has to say what becomes of it.
         """
         word = self.log.settled.get(call.id)
         if word is not None and word.decision == "denied":
@@ -216,15 +222,15 @@ class Calls:
         """Whether a call may be run without anybody's word.
 
         Raises:
-            _Waits: It may not.
+            Waits: It may not.
         """
         if call.id in self.log.cut_off:
             if not tool.idempotent:
-                raise _Waits([PendingCall(call, "interrupted", self.log.run_id)])
+                raise Waits([PendingCall(call, "interrupted", self.log.run_id)])
         elif tool.function is None:
-            raise _Waits([PendingCall(call, "external", self.log.run_id)])
+            raise Waits([PendingCall(call, "external", self.log.run_id)])
         elif tool.approval is not False and await self._wants_approval(tool, call, arguments):
-            raise _Waits([PendingCall(call, "approval", self.log.run_id)])
+            raise Waits([PendingCall(call, "approval", self.log.run_id)])
 
     async def _wants_approval(self, tool: Tool, call: ToolCall, arguments: dict[str, Any]) -> bool:
         if isinstance(tool.approval, bool):
@@ -254,7 +260,7 @@ class Calls:
                     at=time.time(),
                 )
         except RunPaused as paused:  # of an agent that the tool asks
-            raise _Waits(paused.run.pending) from None
+            raise Waits(paused.run.pending) from None
         except Retry as retry:
             return _costing(refuse(call, str(retry)), context, time.perf_counter() - started)
         except BaseException as error:  # whatever a tool raises is the tool's result, or ends the run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from typing import Protocol
 
@@ -15,10 +16,13 @@ from hermes_agent.record import (
     Record,
     RunBegan,
     RunEnded,
+    RunWaited,
     TurnWritten,
 )
 
 __all__ = ["Keeper", "RunLog"]
+
+_logger = logging.getLogger("hermes_agent.run")
 
 
 class Keeper(Protocol):
@@ -86,9 +90,31 @@ class RunLog:
     async def write(self, record: Record) -> None:
         """Write a record down; where there is a keeper, it has it when this returns."""
         self.records.append(record)
+        if _logger.isEnabledFor(logging.INFO):
+            _log(self.run_id, record)
         if self.keeper is not None:
             await self.keeper.append(self.run_id, len(self.records) - 1, record)
 
     def inside(self, call_id: str) -> RunLog:
         """The log of an agent that a tool of this run asks."""
         return RunLog(f"{self.run_id}/{call_id}", self.runs, self.keeper)
+
+
+def _log(run_id: str, record: Record) -> None:
+    """Tell the log what happened; nothing that was said."""
+    match record:
+        case RunBegan():
+            _logger.info("run %s of %r began", run_id, record.agent)
+        case RunEnded():
+            _logger.info("run %s ended: %s", run_id, record.error.partition(":")[0] or "answered")
+        case RunWaited():
+            _logger.info("run %s waits for a word on %d calls", run_id, len(record.calls))
+        case TurnWritten():
+            _logger.debug("run %s: turn %d, %d tokens, %s", run_id, record.step, record.usage.output_tokens, record.finish)
+        case CallEnded():
+            name = record.message.name
+            _logger.debug("run %s: call %s of %r took %.3f s", run_id, record.call_id, name, record.seconds)
+        case AnswerRejected():
+            _logger.debug("run %s: turn %d was rejected", run_id, record.step)
+        case _:
+            pass

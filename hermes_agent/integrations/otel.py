@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from hermes_agent.calls import _Waits  # pyright: ignore[reportPrivateUsage]  # a call that waits has not failed
+from hermes_agent.calls import Waits  # a call that waits has not failed
 from hermes_agent.context import RunContext
 from hermes_agent.errors import RunPaused
 from hermes_agent.hooks import Hooks
@@ -183,7 +183,7 @@ class OpenTelemetry(Hooks[Any]):
             with use_span(opened.span, record_exception=False, set_status_on_exception=False):
                 try:
                     yield opened
-                except (RunPaused, _Waits):
+                except (RunPaused, Waits):
                     opened.note({"hermes_agent.paused": True})
                     raise
                 except BaseException as error:
