@@ -146,7 +146,7 @@ def test_without_escaping_the_policy_still_holds_and_the_test_sees_it(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second wall: even where markup gets in, nothing runs and nothing is loaded."""
-    monkeypatch.setattr(markup, "text", lambda value: Html(value))
+    monkeypatch.setattr(markup, "text", Html)
     file = saved(
         hostile("".join(HOSTILE[:2]) + "<img src='http://127.0.0.1:9/x.png'><style>body{display:none}</style>"),
         tmp_path,
@@ -162,7 +162,7 @@ def test_without_escaping_the_policy_still_holds_and_the_test_sees_it(
 
 def test_without_either_the_page_is_owned(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the two tests above would see if neither wall stood."""
-    monkeypatch.setattr(markup, "text", lambda value: Html(value))
+    monkeypatch.setattr(markup, "text", Html)
     source = hostile(HOSTILE[0]).to_html()
     file = tmp_path / "open.html"
     file.write_text(re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", source), encoding="utf-8")
@@ -176,13 +176,22 @@ def test_large_values_are_folded_and_whole(browser: Browser, tmp_path: Path) -> 
         assert page.fetched == [file.as_uri()]
         folded = "[...document.querySelectorAll('details.large')]"
         assert page.value(f"{folded}.length") >= 4
-        assert page.value(f"{folded}.every(d => !d.open && d.querySelector('pre').textContent.endsWith('THE-END'))")
-        assert page.value(f"{folded}[0].querySelector('pre').textContent.length") == len(LARGE)
-        assert f"{len(LARGE):,} characters" in cast(
-            "str", page.value(f"{folded}[0].querySelector('summary').textContent")
-        )
+        assert page.value(f"{folded}.every(d => !d.open && d.querySelector('pre').textContent.includes('THE-END'))")
+        assert page.value(f"{folded}.some(d => d.querySelector('pre').textContent.length === {len(LARGE)})")
+        summaries = f"{folded}.map(d => d.querySelector('summary').textContent)"
+        assert any(f"{len(LARGE):,} characters" in summary for summary in cast("list[str]", page.value(summaries)))
         assert cast("float", page.value("document.documentElement.scrollHeight")) < 8000
         assert page.value("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_names_that_are_large_are_folded_too_or_cut_in_sight(browser: Browser, tmp_path: Path) -> None:
+    """A model may write a megabyte where the name of a tool should stand."""
+    with browser.page(saved(hostile(LARGE), tmp_path)) as page:
+        assert cast("float", page.value("document.documentElement.scrollHeight")) < 12_000
+        assert page.value("[...document.querySelectorAll('.call > h3')].every(h => h.textContent.includes('THE-END'))")
+        assert page.value("[...document.querySelectorAll('th')].some(h => h.textContent.includes('THE-END'))")
+        assert page.value("document.querySelector('header').textContent.includes('THE-END')")
+        assert page.fetched == [(tmp_path / "trace.html").as_uri()]
 
 
 def test_keys_reach_and_open_all_that_is_folded(browser: Browser, tmp_path: Path) -> None:
@@ -327,7 +336,8 @@ def test_the_page_of_every_kind_of_run_is_well_formed_and_loads_nothing() -> Non
 def test_words_that_a_reader_looks_for() -> None:
     shown = "".join(read(Trace.of("run-1", whole_run()).to_html()).texts)
     for wanted in (
-        "answered", "clerk", "hf:Qwen/Qwen3-4B", "Do I need a coat in Oslo?", "Two tools help.", "refused, not run",
+        "answered", "clerk", "agents inside of tools included", "hf:Qwen/Qwen3-4B", "Do I need a coat in Oslo?",
+        "Two tools help.", "refused, not run",
         "There is no tool 'wether'.", "TimeoutError: no answer from archive.example", "promised: token",
         "5,002 in, 247 out", "Please answer again.", "Agent researcher", "No rain is expected.", '"yes" | "no"',
         "2 earlier messages", "Good morning.", "shown 1 message of the conversation", "Same grammar as the step before",
@@ -344,14 +354,17 @@ def test_words_that_a_reader_looks_for() -> None:
         assert wanted in broken, wanted
 
 
+def kinds(reader: Reader) -> list[str]:
+    return [tag for tag, _ in reader.tags if tag not in ("i", "p", "pre")]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(exclude_categories=[]), max_size=40))
 def test_any_text_is_text(bad: str) -> None:
     reader = read(hostile(bad).to_html())
     plain = read(hostile("x").to_html())
-    count = lambda seen: [tag for tag, _ in seen.tags if tag not in ("i", "p", "pre")]  # noqa: E731  # of this test alone
     if bad.strip() and "\n" not in bad:  # an empty text is said to be empty
-        assert count(reader) == count(plain)
+        assert kinds(reader) == kinds(plain)
     hostile(bad).to_html().encode()  # no half of a surrogate pair is left
 
 
@@ -360,9 +373,10 @@ def test_markup_is_made_of_elements_alone() -> None:
     assert element("p", "<b>", Html("<b>"), None).source == "<p>&lt;b&gt;<b></p>"
     assert element("pre", "\nfirst").source == "<pre>\n\nfirst</pre>"
     assert 'class="&quot;&gt;\\x00"' in element("p", class_='">\0').source
-    for wrong in (lambda: element("script"), lambda: element("p", attributes={"onclick": "x"})):
-        with pytest.raises(ValueError, match="no place on this page"):
-            wrong()
+    with pytest.raises(ValueError, match="no place on this page"):
+        element("script")
+    with pytest.raises(ValueError, match="no place on this page"):
+        element("p", attributes={"onclick": "x"})
     with pytest.raises(ValueError, match="leaves the page"):
         element("a", attributes={"href": "javascript:x"})
 

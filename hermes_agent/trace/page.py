@@ -34,6 +34,7 @@ __all__ = ["page"]
 
 _LONG_CHARS, _LONG_LINES = 3000, 40
 """What is larger is folded, with its beginning and its size in sight."""
+_LONG_NAME = 300
 
 _Path = tuple[int, ...]
 
@@ -42,27 +43,28 @@ def page(trace: Trace) -> str:
     """The page of a run; see `Trace.to_html`."""
     style = resources.files("hermes_agent.trace").joinpath("page.css").read_text(encoding="utf-8")
     body = element("main", _head(trace), _outcome(trace), _timeline(trace), *_steps(trace, ()))
-    return document(f"Run {trace.run_id}", style.replace("\r\n", "\n"), body)
+    return document(f"Run {_short(trace.run_id)}", style.replace("\r\n", "\n"), body)
 
 
 def _head(trace: Trace) -> Html:
     usage = trace.usage
     guarantee = f"{trace.guarantee}: {GUARANTEES.get(trace.guarantee, 'unknown')}"
     if trace.promised != trace.guarantee:
-        guarantee += f" (promised: {trace.promised})"
+        guarantee += f" (promised: {_short(trace.promised)})"
+    inside = ", agents inside of tools included" if trace.nested else ""
     facts: dict[str, Child] = {
-        "Agent": trace.agent or None,
-        "Model": trace.model or None,
+        "Agent": _name(trace.agent) if trace.agent else None,
+        "Model": _name(trace.model) if trace.model else None,
         "Began": _moment(trace.began) if trace.began else None,
         "Took": duration(trace.seconds),
-        "Work": f"{count(usage.steps, 'step')}, {count(usage.tool_calls, 'tool call')}",
+        "Work": f"{count(usage.steps, 'step')}, {count(usage.tool_calls, 'tool call')}{inside}",
         "Tokens": tokens(usage),
         "Guarantee": guarantee,
     }
     rows = [
         element("div", element("dt", name), element("dd", fact)) for name, fact in facts.items() if fact is not None
     ]
-    title = element("h1", "Run ", element("code", trace.run_id))
+    title = element("h1", "Run ", _name(trace.run_id))
     badge = element("p", OUTCOMES[trace.outcome], class_=f"outcome {trace.outcome}")
     return element("header", element("div", title, badge, class_="title"), element("dl", *rows, class_="facts"))
 
@@ -120,7 +122,9 @@ def _bar(bar: Bar, scale: Axis, began: float) -> Html:
     took = duration(bar.ended - bar.began) if bar.kind != "open" else "no end"
     return element(
         "li",
-        element("a", bar.label, class_=f"depth{min(bar.depth, 6)}", attributes={"href": f"#{_anchor(bar.path)}"}),
+        element(
+            "a", _short(bar.label), class_=f"depth{min(bar.depth, 6)}", attributes={"href": f"#{_anchor(bar.path)}"}
+        ),
         element("svg", *gaps, element("rect", attributes=box), attributes={"aria-hidden": "true"}),
         element("span", f"{duration(bar.began - began)}", class_="at"),
         element("span", took, class_="took"),
@@ -146,9 +150,9 @@ def _step(trace: Trace, index: int, step: TracedStep, path: _Path) -> Html:
         f"at {duration(step.began - trace.began)}",
         "broken off" if step.turn is None else f"model {duration(step.model_seconds)}",
         f"{tokens(step.usage)} tokens",
-        f"guarantee {step.guarantee}",
-        f"agent {step.agent}" if step.agent and step.agent != trace.agent else "",
-        f"model {step.model}" if step.model and step.model != trace.model else "",
+        f"guarantee {_short(step.guarantee)}",
+        f"agent {_short(step.agent)}" if step.agent and step.agent != trace.agent else "",
+        f"model {_short(step.model)}" if step.model and step.model != trace.model else "",
     ]
     weak = step.turn is None or step.finish == "length"
     return element(
@@ -190,7 +194,7 @@ def _turn(step: TracedStep, path: _Path) -> Iterable[Html]:
 def _fault(fault: Fault) -> Html:
     label = fault.kind.replace("_", " ").capitalize()
     raw = None if fault.kind == "unknown_tool" else _value(fault.raw)  # its call stands beside it
-    return _labelled(label, fragment([element("p", fault.detail), raw]), "fault")
+    return _labelled(label, fragment([_value(fault.detail), raw]), "fault")
 
 
 def _raw(step: TracedStep) -> Html | None:
@@ -221,10 +225,10 @@ def _shortened(item: TracedShortening) -> Html:
 def _call(call: TracedCall, path: _Path) -> Html:
     head = element(
         "h3",
-        element("code", call.name),
+        _name(call.name),
         element("span", CALL_STATES[call.state], class_="state"),
         element("span", duration(call.seconds), class_="took") if call.seconds else None,
-        *(element("span", note, class_="note") for note in notes(call)),
+        *(element("span", _short(note), class_="note") for note in notes(call)),
     )
     result = None
     if call.result is not None:
@@ -247,7 +251,7 @@ def _arguments(arguments: Mapping[str, Any] | None) -> Html:
     if not arguments:
         return element("p", "No arguments", class_="none")
     rows = (
-        element("tr", element("th", name, attributes={"scope": "row"}), element("td", _argument(value)))
+        element("tr", element("th", _name(name), attributes={"scope": "row"}), element("td", _argument(value)))
         for name, value in arguments.items()
     )
     return element("table", element("tbody", *rows))
@@ -270,12 +274,19 @@ def _inner(trace: Trace, path: _Path) -> Html:
     about = f"{OUTCOMES[trace.outcome]}, {count(usage.steps, 'step')}, {duration(trace.seconds)}"
     content = fragment(
         [
-            element("p", "Run ", element("code", trace.run_id), f", {tokens(usage)} tokens", class_="facts"),
+            element(
+                "p",
+                element("span", f"run {_short(trace.run_id)}"),
+                element("span", f"{tokens(usage)} tokens"),
+                element("span", f"model {_short(trace.model)}") if trace.model else None,
+                element("span", f"guarantee {_short(trace.guarantee)}"),
+                class_="facts",
+            ),
             _outcome(trace),
             *_steps(trace, path),
         ]
     )
-    name = f"Agent {trace.agent}" if trace.agent else "Agent"
+    name = f"Agent {_short(trace.agent)}" if trace.agent else "Agent"
     return _folded(name, about, content, "inner", is_open=trace.outcome != "answered")
 
 
@@ -296,9 +307,24 @@ def _value(value: str) -> Html:
     lines = value.count("\n") + 1
     if len(value) <= _LONG_CHARS and lines <= _LONG_LINES:
         return _text(value)
+    return _folding(value)
+
+
+def _folding(value: str) -> Html:
+    lines = value.count("\n") + 1
     size = count(len(value), "character") + (f", {count(lines, 'line')}" if lines > 1 else "")
     beginning = " ".join(visible(value[:160]).split())
     return _folded(beginning + " …", size, _text(value), "large")
+
+
+def _name(value: str) -> Html:
+    """A name; one as long as a model may make it is folded."""
+    return element("code", value) if len(value) <= _LONG_NAME else _folding(value)
+
+
+def _short(value: str) -> str:
+    """A name where it stands whole elsewhere."""
+    return value if len(value) <= _LONG_NAME else f"{value[:80]} … ({len(value):,} characters)"
 
 
 def _text(value: str) -> Html:
@@ -314,10 +340,7 @@ def _message(message: Message) -> Html:
         case SystemMessage(text) | UserMessage(text):
             return _labelled(message.role.capitalize(), _value(text))
         case ToolMessage(content, name):
-            return _labelled(f"Tool {name}".rstrip(), _value(content), "error" if message.is_error else "")
+            return _labelled(f"Tool {_short(name)}".rstrip(), _value(content), "error" if message.is_error else "")
         case AssistantMessage():
-            calls = (
-                element("p", element("code", call.name), " ", element("code", spelled(call.arguments)))
-                for call in message.tool_calls
-            )
+            calls = (element("div", _name(call.name), _value(spelled(call.arguments))) for call in message.tool_calls)
             return _labelled("Assistant", fragment([_value(message.text) if message.text else None, *calls]))

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Axis", "Bar", "axis", "bars"]
 
+_Kind = Literal["model", "tool", "failed", "open"]
+
 
 @dataclass(frozen=True, slots=True)
 class Bar:
@@ -25,7 +27,7 @@ class Bar:
         ended: Likewise.
     """
 
-    kind: Literal["model", "tool", "failed", "open"]
+    kind: _Kind
     label: str
     depth: int
     path: tuple[int, ...]
@@ -51,7 +53,7 @@ def _bars(trace: Trace, path: tuple[int, ...], last: float) -> Iterator[Bar]:
                 continue
             ended = last if call.ended is None else call.ended
             began = ended - call.seconds if call.began is None else call.began
-            kind = "open" if call.ended is None else "failed" if call.state == "failed" else "tool"
+            kind: _Kind = "open" if call.ended is None else "failed" if call.state == "failed" else "tool"
             yield Bar(kind, call.name, len(path) + 1, (*at, place), began, max(began, ended))
             if call.run is not None:
                 yield from _bars(call.run, (*at, place), last)

@@ -108,7 +108,7 @@ def notes(call: TracedCall) -> list[str]:
 def written(step: TracedStep) -> list[tuple[Part | None, TracedCall | None]]:
     """What a turn holds behind its thinking, in the order written: text and faults as parts, calls as they went."""
     calls = [call for call in step.calls if not call.inline]
-    parts = [] if step.turn is None else step.turn.parts
+    parts: tuple[Part, ...] = () if step.turn is None else step.turn.parts
     held: list[tuple[Part | None, TracedCall | None]] = []
     for part in parts:
         if not isinstance(part, CallPart):
