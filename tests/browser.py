@@ -23,7 +23,7 @@ def chromium() -> str:
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is not None:
         return found
-    why = "no chromium is installed: `apt-get install chromium` on Debian, or `brew install chromium`"
+    why = "no chromium is installed: `apt-get install chromium` on Debian, or `brew install --cask chromium` on macOS"
     if os.environ.get("CI"):
         pytest.fail(why)
     pytest.skip(why)
