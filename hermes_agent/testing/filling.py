@@ -13,6 +13,7 @@ from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.grammar import Tags, TurnGrammar
 from hermes_agent.formats.schema import in_schema_order
+from hermes_agent.formats.shapes.nodes import is_object
 from hermes_agent.formats.tags import THINK_CLOSE, THINK_OPEN
 from hermes_agent.formats.wire import dump_json, serialise_call
 from hermes_agent.messages import AssistantMessage, Message, UserMessage
@@ -140,17 +141,18 @@ class FillingModel:
         given = dict(self._arguments.get(tool.name, {}))
 
         def refused(value: Any) -> str:
+            if not is_object(value):
+                return f"arguments are an object, not {dump_json(value)}"
             try:
                 tool.validate(value)
             except ToolArgumentsError as error:
                 return "\n".join(error.problems)
             return turn.refusal(serialise_call(tool.name, value))
 
-        filled = proposals(tool.parameters, self._seed_for(tool.name))
-        values = (
-            value if isinstance(value, UnfillableError) else in_schema_order({**value, **given}, tool.parameters)
-            for value in filled
-        )
+        def completed(value: Any) -> Any:
+            return in_schema_order({**value, **given}, tool.parameters) if is_object(value) else value
+
+        values = map(completed, proposals(tool.parameters, self._seed_for(tool.name)))
         found = _first(values, refused, f"the arguments of tool {tool.name!r}", tool.parameters)
         return serialise_call(tool.name, found)
 
