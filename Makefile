@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-API := hermes_agent $(addprefix hermes_agent.,errors events limits messages models models.base models.embedded \
-	models.endpoint models.fallback models.local models.outlines models.probe models.servers output reasoning run \
-	sampling stream testing toolbox turn formats formats.dialects formats.grammar formats.parser formats.prompt \
-	formats.repair)
+API := hermes_agent $(addprefix hermes_agent.,errors events history hooks journal limits messages models models.base models.embedded \
+	models.endpoint models.fallback models.local models.outlines models.probe models.servers output pause reasoning record run \
+	sampling stream testing tool toolbox trace turn formats formats.dialects formats.grammar formats.parser formats.prompt \
+	formats.repair formats.sharegpt integrations.mcp integrations.otel guards)
 
 .PHONY: help demo test check format bench docs package vocabularies clean
 help:  ## this list

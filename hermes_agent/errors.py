@@ -18,7 +18,8 @@
         └── LimitExceededError    a step, call, token or time limit was reached
 
 Every error carries ``messages`` (the conversation so far), ``raw`` (the text that broke, as the model or
-the user wrote it), ``attempts`` (every raw turn that was rejected) and ``hint`` (what to do next).
+the user wrote it), ``attempts`` (every raw turn that was rejected), ``records`` of the run, and ``hint`` (what to do
+next).
 """
 
 from __future__ import annotations
@@ -61,7 +62,14 @@ class HermesError(Exception):
         raw: The text that could not be used, exactly as received; empty when there is none.
         messages: The conversation up to the error; empty when no run was under way.
         attempts: Every raw turn of the model that was rejected, oldest first.
+
+    Attributes:
+        run_id: The run that it ended; empty when there was none.
+        records: What was recorded of that run, by run id; `hermes_agent.trace.Trace.of` shows it.
     """
+
+    run_id: str = ""
+    records: Mapping[str, Sequence[Record]] = MappingProxyType({})
 
     def __init__(
         self,
@@ -132,14 +140,7 @@ class RunError(HermesError):
 
     ``messages`` holds everything up to there. Each call in it has one result, if only that the run ended first, so
     that it can be the ``history`` of another run.
-
-    Attributes:
-        run_id: The run; empty when there was none.
-        records: What was recorded, by run id; `hermes_agent.trace.Trace.of` shows it.
     """
-
-    run_id: str = ""
-    records: Mapping[str, Sequence[Record]] = MappingProxyType({})
 
 
 class InvalidTurnError(RunError):

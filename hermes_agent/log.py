@@ -110,7 +110,8 @@ def _log(run_id: str, record: Record) -> None:
         case RunWaited():
             _logger.info("run %s waits for a word on %d calls", run_id, len(record.calls))
         case TurnWritten():
-            _logger.debug("run %s: turn %d, %d tokens, %s", run_id, record.step, record.usage.output_tokens, record.finish)
+            tokens = record.usage.output_tokens
+            _logger.debug("run %s: turn %d, %d tokens, %s", run_id, record.step, tokens, record.finish)
         case CallEnded():
             name = record.message.name
             _logger.debug("run %s: call %s of %r took %.3f s", run_id, record.call_id, name, record.seconds)

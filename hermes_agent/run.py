@@ -24,7 +24,6 @@ from hermes_agent.errors import (
     HookError,
     InvalidOutputError,
     LimitExceededError,
-    RunError,
     RunPaused,
 )
 from hermes_agent.events import Final
@@ -133,13 +132,14 @@ class Run:
             if not state.plan.hooks:
                 return await self._go()
             return await self._hooked()
-        except RunPaused:
+        except RunPaused as paused:
+            paused.run_id, paused.records = state.log.run_id, paused.run.runs
             raise
         except HermesError as error:
             state.close_calls()
             error.messages = error.messages or state.messages
             error.attempts = error.attempts or tuple(state.attempts)
-            if isinstance(error, RunError):
+            if not error.run_id:  # one of an agent inside, raised by a tool, keeps its own
                 error.run_id, error.records = state.log.run_id, state.log.runs
             await self._write_end(RunEnded(error=f"{type(error).__name__}: {error.message}", at=time.time()), error)
             raise

@@ -41,7 +41,7 @@ class Turns:
             if state.last is not None:
                 raise state.limit_error(state.last)
             state.reach(reached, "This is your last turn")
-        state.step = step = state.usage.steps + 1
+        state.step = step = state.step + 1
         state.inline_calls = 0
         if state.plan.history_policy is not None:
             await self._shorten(step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncGenerator
 
 import anyio
 import pytest
@@ -33,7 +33,7 @@ CALLS = [call(n) for n in range(50)]
 class Counting(ScriptedModel):
     """Says what its prompts cost: 100 tokens and 10 more each turn, of which 5 are thought."""
 
-    async def generate(self, request: Request) -> Any:
+    async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
         async for chunk in super().generate(request):
             if chunk.finish_reason is None:
                 yield chunk

@@ -46,7 +46,7 @@ def test_every_public_name_is_there_and_documented() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    assert not hasattr(hermes_agent, "agents")
+    assert not hasattr(hermes_agent, "runner")
 
 
 def test_the_function_tool_is_never_shadowed_by_its_module() -> None:

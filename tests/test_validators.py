@@ -54,7 +54,7 @@ async def test_validators_run_in_order_and_what_they_say_is_told() -> None:
 
 
 async def test_they_are_bounded_by_the_corrections() -> None:
-    with pytest.raises(InvalidOutputError, match="kept failing.*-273") as caught:
+    with pytest.raises(InvalidOutputError, match=r"kept failing.*-273") as caught:
         await Agent(ScriptedModel([COLD] * 9), output=Report, validators=[physical]).run("?")
     assert caught.value.attempts == (COLD,) * 4
 

@@ -90,13 +90,13 @@ def kept(file: str | None) -> Generator[None]:
         file: Where; ``None`` saves nothing.
     """
     from hermes_agent.cli.history import write
-    from hermes_agent.errors import HermesError, RunError, RunPaused
+    from hermes_agent.errors import HermesError, RunPaused
     from hermes_agent.trace import Trace
 
     try:
         yield
     except HermesError as error:
-        run_id, records = error.run_id if isinstance(error, RunError) else "", getattr(error, "records", {})
+        run_id, records = error.run_id, error.records
         if isinstance(error, RunPaused):
             run_id, records = error.run.run_id, error.run.runs
         if file is not None and run_id in records:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from hermes_agent.limits import Usage
+from hermes_agent.limits import NOTHING, Usage
 from hermes_agent.messages import Message
 from hermes_agent.turn import FinishReason, Turn
 
@@ -63,7 +63,7 @@ class TracedCall:
     waits_for: str = ""
     decision: str = ""
     hand_off: str = ""
-    usage: Usage = Usage()
+    usage: Usage = NOTHING
     repairs: tuple[str, ...] = ()
     inline: bool = False
     times_begun: int = 0
@@ -101,7 +101,7 @@ class TracedStep:
     turn: Turn | None = None
     raw: str = ""
     finish: FinishReason | None = None
-    usage: Usage = Usage()
+    usage: Usage = NOTHING
     guarantee: str = "checked"
     grammar: str = ""
     grammar_is_new: bool = False
