@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self
 
 from hermes_agent.errors import ConfigurationError
 
@@ -44,7 +44,7 @@ class forbid_model_requests:  # noqa: N801  # called like a function, as `with f
         """Forbid no longer. Once is enough; again changes nothing."""
         _in_force.discard(self)
 
-    def __enter__(self) -> forbid_model_requests:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
