@@ -63,6 +63,7 @@ def transfer(name: str, description: str) -> Tool:
         parameters={"properties": {}, "additionalProperties": False},
         call=partial(_handed_over, name),
         hand_off=name,
+        idempotent=True,  # it does nothing to the world
     )
 
 
