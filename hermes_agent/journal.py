@@ -74,6 +74,8 @@ class Journal:
         self._sync: Literal["full", "normal"] = sync
         self._busy_seconds = busy_seconds
         self._waiting: deque[Entry] = deque()
+        self._refused: dict[str, int] = {}
+        """The last record of each run that was refused: what follows it belongs to the history that was refused."""
         self._closed = False
         self._file, self._finalizer = self._unopened()
         _journals.add(self)
@@ -155,11 +157,13 @@ class Journal:
 
         for entry in entries:
             try:
-                there = journal_rows.insert(connection, entry)
+                refused = self._refused.get(entry.run_id) == entry.at - 1
+                there = entry.at + 1 if refused else journal_rows.insert(connection, entry)
             except (sqlite3.DataError, OverflowError) as error:  # too long for SQLite: a matter of this one alone
                 entry.error = self._problem(error)
                 continue
             if there is not None:
+                self._refused[entry.run_id] = entry.at
                 entry.error = self._out_of_turn(entry, there)
 
     def _out_of_turn(self, entry: Entry, there: int) -> JournalError:
@@ -184,6 +188,7 @@ class Journal:
             JournalError: There is no such run, or the file cannot be read.
         """
         nothing: list[Record] = []
+        self._refused.pop(run_id, None)  # whoever reads it anew goes on with the history there is
         found = self._in_turn(lambda connection: list(journal_rows.read(connection, run_id)), nothing)
         if not found:
             raise self._unknown(run_id)

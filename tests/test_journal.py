@@ -24,7 +24,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hermes_agent.errors import ConfigurationError, HermesError
+from hermes_agent import Agent
+from hermes_agent.errors import ConfigurationError, HermesError, ModelError
 from hermes_agent.journal import Journal, JournalError, RunState
 from hermes_agent.messages import ToolCall, ToolMessage, UserMessage
 from hermes_agent.record import (
@@ -40,6 +41,7 @@ from hermes_agent.record import (
     TurnBegan,
     TurnWritten,
 )
+from hermes_agent.testing import ScriptedModel
 from hermes_agent.turn import CallPart, Turn
 from tests.journal_writer import RUNS
 
@@ -176,6 +178,20 @@ async def test_a_second_process_that_goes_on_with_a_run_is_refused(journal: Jour
         with pytest.raises(JournalError, match="another process goes on with run 'run'"):
             await journal.append("run", 2, PartWritten(2, "another"))
     assert journal.records("run")[2] == part(2)
+
+
+@pytest.mark.anyio
+async def test_nothing_follows_a_record_that_was_refused(journal: Journal, file: Path) -> None:
+    """Else the loser's next record, such as the end of its run, would stand in the winner's history."""
+    await fill(journal, "run", RunBegan("q"))
+    with Journal(file) as other:
+        await other.append("run", 1, part(1))
+        for at in (1, 2, 3):
+            with pytest.raises(JournalError, match="another process goes on with run 'run'"):
+                await journal.append("run", at, RunEnded(error="refused"))
+        assert other.records("run") == [RunBegan("q"), part(1)]
+        assert journal.records("run") == [RunBegan("q"), part(1)]
+        await journal.append("run", 2, part(2))  # having read it, it goes on
 
 
 @pytest.mark.anyio
@@ -662,3 +678,36 @@ def test_importing_it_loads_no_database() -> None:
 
 def test_its_errors_are_of_our_tree() -> None:
     assert issubclass(JournalError, HermesError)
+
+
+# Runs
+
+
+@pytest.mark.anyio
+async def test_two_that_resume_one_run_do_not_both_run_its_tool(journal: Journal, file: Path) -> None:
+    """Whoever is slower finds a record in his place before he runs a tool, and says so."""
+    sent: list[str] = []
+
+    def send(to: str) -> str:
+        """Send it."""
+        sent.append(to)
+        return "sent"
+
+    script = ['<tool_call>\n{"name": "send", "arguments": {"to": "Ada"}}\n</tool_call>', "It is sent."]
+    with pytest.raises(ModelError):
+        await Agent(ScriptedModel([]), tools=[send], journal=journal).run("Send it.", run_id="run")
+    came: list[str] = []
+
+    async def resume(own: Journal) -> None:
+        try:
+            came.append((await Agent(ScriptedModel(script), tools=[send], journal=own).resume("run")).output)
+        except JournalError as error:
+            came.append(error.message.partition(":")[0])
+
+    with Journal(file) as other:
+        async with anyio.create_task_group() as group:
+            group.start_soon(resume, journal)
+            group.start_soon(resume, other)
+    assert sent == ["Ada"]
+    # One that comes when the other is through gets its answer once more.
+    assert sorted(came) in (["It is sent.", "another process goes on with run 'run'"], ["It is sent."] * 2)
