@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from copy import copy
 from typing import Protocol
+
+from anyio import CancelScope
 
 from hermes_agent.record import (
     AnswerRejected,
@@ -43,11 +46,13 @@ class RunLog:
 
     Attributes:
         records: Those of this run.
+        lost: Why a record could not be kept, if one could not; shared with the runs around and inside.
     """
 
     def __init__(self, run_id: str, runs: dict[str, list[Record]], keeper: Keeper | None = None) -> None:
         self.run_id, self.runs, self.keeper = run_id, runs, keeper
         self.records = runs.setdefault(run_id, [])
+        self.lost: list[Exception] = []
         self.began: RunBegan | None = None
         self.answer: RunEnded | None = None
         self.turns: dict[int, TurnWritten] = {}
@@ -88,16 +93,31 @@ class RunLog:
                 pass
 
     async def write(self, record: Record) -> None:
-        """Write a record down; where there is a keeper, it has it when this returns."""
+        """Write a record down; where there is a keeper, it has it when this returns.
+
+        Raises:
+            Exception: What the keeper raises. From then on no record is taken, of this run or of those around and
+                inside of it: a tool that asks an agent must not make a result of an agent that could not be recorded.
+        """
+        if self.lost:
+            raise copy(self.lost[0])
         self.records.append(record)
         if _logger.isEnabledFor(logging.INFO):
             _log(self.run_id, record)
-        if self.keeper is not None:
-            await self.keeper.append(self.run_id, len(self.records) - 1, record)
+        if self.keeper is None:
+            return
+        try:
+            with CancelScope(shield=True):  # else a time limit could leave a gap that the next record does not fit
+                await self.keeper.append(self.run_id, len(self.records) - 1, record)
+        except Exception as error:
+            self.lost.append(error)
+            raise
 
     def inside(self, call_id: str) -> RunLog:
         """The log of an agent that a tool of this run asks."""
-        return RunLog(f"{self.run_id}/{call_id}", self.runs, self.keeper)
+        log = RunLog(f"{self.run_id}/{call_id}", self.runs, self.keeper)
+        log.lost = self.lost
+        return log
 
 
 def _log(run_id: str, record: Record) -> None:

@@ -146,7 +146,7 @@ class Run:
 
     async def _write_end(self, record: RunEnded, error: HermesError) -> None:
         state = self.state
-        if not state.log.records:  # it failed before it began
+        if not state.log.records or state.log.lost:  # it failed before it began, or because nothing can be recorded
             return
         try:
             await state.log.write(record)

@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -329,6 +330,7 @@ async def do(place: Place) -> int:
             place.point("paused")
             ends.append(WAITS)
         except JournalError as error:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             with (place.folder / ERRORS).open("a") as errors:
                 errors.write(json.dumps(str(error)) + "\n")
             ends.append(REFUSED)
@@ -399,7 +401,10 @@ def carry_out(order: Order) -> list[int]:
 
 
 def main() -> None:
-    dump_record(RunBegan("x"))  # makes what is made once, before there are children
+    # What is made once is made before there are children.
+    dump_record(RunBegan("x"))
+    with TemporaryDirectory() as folder:
+        agent(Place(Order(folder, []), lambda: None)).grammar.lark()
     for line in sys.stdin:
         answer = carry_out(Order(**json.loads(line)))
         sys.stdout.write(json.dumps(answer) + "\n")

@@ -224,7 +224,7 @@ class Tally:
     def choose(self, order: Order, luck: random.Random) -> Order:
         """How the next process dies: at the point where fewest have died, or at any moment."""
         if luck.random() < 0.5:
-            return replace(order, after=luck.uniform(0, self.seconds))
+            return replace(order, after=luck.uniform(0, 1) ** 2 * self.seconds)
         fewest = min(self.kills[point] for point in self.points)
         phase = luck.choice([point for point in sorted(self.points) if self.kills[point] == fewest])
         return replace(order, phase=phase, nth=luck.randint(1, self.points[phase]))
@@ -369,7 +369,7 @@ def check_refusal(order: Order, file: str) -> None:
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=220k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
     if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("a small file system can only be mounted by root, on Linux")
     yield folder
@@ -379,14 +379,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_on_a_disk_that_is_really_full(
     nursery: Nursery, expected: RunResult[Any], tmp_path: Path, small_disk: Path
 ) -> None:
-    ballast = small_disk / "ballast"
+    ballast, full = small_disk / "ballast", 0
     order = Order(str(tmp_path), ["run"], journal=str(small_disk / RUNS))
-    for size in (212, 180, 150, 120, 90, 60, 30):
-        ballast.write_bytes(b"x" * size * 1024)
+    for free in (8, 40, 70, 100, 130, 160, 190):  # KiB
+        ballast.write_bytes(b"x" * (2048 - free) * 1024)
         (tmp_path / ERRORS).unlink(missing_ok=True)
         if fill(nursery, order):
+            full += 1
             check_refusal(order, order.journal)
+        ballast.unlink()
         check_starts(order, "run")
-    ballast.unlink()
+    assert full >= 3
     finish(nursery, order)
     check(order, "run", expected)
