@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import os
 import queue
 import threading
@@ -30,10 +31,13 @@ async def in_thread(function: Callable[[], T]) -> T:
     the process may end before it does.
     """
     if sniffio.current_async_library() != "asyncio":
+        from anyio import CapacityLimiter
         from anyio.to_thread import run_sync
 
+        # One that bounds nothing: forty threads that hang would keep every other function from being run at all.
+        limiter = CapacityLimiter(math.inf)
         # Boxed, because trio refuses to carry a bare coroutine out of a thread.
-        (result,) = await run_sync(lambda: (function(),), abandon_on_cancel=True)
+        (result,) = await run_sync(lambda: (function(),), abandon_on_cancel=True, limiter=limiter)
         return result
     loop = asyncio.get_running_loop()
     done: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()

@@ -76,6 +76,24 @@ def test_cancelling_the_caller_leaves_the_thread_behind(loop: Loop) -> None:
     assert ended.wait(10)
 
 
+def test_threads_that_hang_keep_nobody_else_waiting(loop: Loop) -> None:
+    go_on = threading.Event()
+
+    async def main() -> str:
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                for _ in range(60):
+                    group.start_soon(in_thread, go_on.wait)
+                await anyio.wait_all_tasks_blocked()
+                group.cancel_scope.cancel()
+            return await in_thread(lambda: "at once")
+
+    try:
+        assert loop(main) == "at once"
+    finally:
+        go_on.set()
+
+
 def test_calls_one_after_the_other_share_a_thread() -> None:
     async def main() -> set[int]:
         return {await in_thread(threading.get_ident) for _ in range(50)}
