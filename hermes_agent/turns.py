@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -87,6 +88,8 @@ class Turns:
             if not state.plan.hooks:
                 raise
             raise state.error(HookError, f"a hook around a turn raised {error!r}", "mend the hook") from error
+        if written is not self._written:  # a turn that a hook made is a step like any other
+            written = replace(written, step=step, usage=replace(written.usage, steps=1))
         await state.log.write(written)
         if rejection is not None:
             await state.log.write(AnswerRejected(step, rejection, time.time()))

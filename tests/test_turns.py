@@ -1,0 +1,50 @@
+"""Turns of the model, and hooks around them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from hermes_agent import Agent, Limits, RunContext
+from hermes_agent.errors import LimitExceededError
+from hermes_agent.hooks import Hooks
+from hermes_agent.models.base import Request
+from hermes_agent.pause import PausedRun
+from hermes_agent.record import TurnWritten
+from hermes_agent.testing import ScriptedModel
+from hermes_agent.turn import TextPart, Turn
+
+pytestmark = pytest.mark.anyio
+
+
+class Canned(Hooks[Any]):
+    """Writes turns itself, and lets the model write where it has none left."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = list(texts)
+
+    async def around_turn(
+        self, context: RunContext[Any], request: Request, proceed: Callable[[Request], Awaitable[TurnWritten]]
+    ) -> TurnWritten:
+        if not self.texts:
+            return await proceed(request)
+        text = self.texts.pop(0)
+        return TurnWritten(99, Turn((TextPart(text, (0, len(text))),), raw=text))
+
+
+async def test_a_turn_that_a_hook_wrote_is_a_step_like_any_other() -> None:
+    agent = Agent(ScriptedModel(["4"]), output=int, hooks=[Canned("four")])
+    result = await agent.run("2 + 2?", run_id="r")
+    assert (result.output, result.usage.steps) == (4, 2)
+    assert [r.step for r in result.records["r"] if isinstance(r, TurnWritten)] == [1, 2]
+    # Were both turns the first, the answer would be taken for the one that was rejected.
+    again = await Agent(ScriptedModel([]), output=int).resume(PausedRun("r", result.records))
+    assert (again.output, again.messages) == (4, result.messages)
+
+
+async def test_turns_of_hooks_are_limited_too() -> None:
+    agent = Agent(ScriptedModel(["4"]), output=int, hooks=[Canned("four")], limits=Limits(steps=1))
+    with pytest.raises(LimitExceededError, match="steps=1"):
+        await agent.run("2 + 2?")
