@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hermes_agent.errors import ConfigurationError
-from hermes_agent.record import CallSettled, PendingCall, Record, RunBegan, RunWaited, dump_runs, load_runs
+from hermes_agent.journal_rows import JournalError
+from hermes_agent.record import (
+    CallBegan,
+    CallEnded,
+    CallSettled,
+    PendingCall,
+    Record,
+    RunBegan,
+    RunWaited,
+    dump_runs,
+    load_runs,
+)
 from hermes_agent.result import result_text
 
 if TYPE_CHECKING:
@@ -38,8 +49,8 @@ class PausedRun:
     @property
     def pending(self) -> tuple[PendingCall, ...]:
         """The calls that nobody has settled yet, in the order the model made them."""
-        waiting = next((r.calls for r in reversed(self.runs[self.run_id]) if isinstance(r, RunWaited)), ())
-        return tuple(item for item in waiting if not self._settled(item))
+        waiting = map(self._as_it_stands, self._waiting(self.run_id))
+        return tuple(item for item in waiting if item is not None and not self._settled(item))
 
     @property
     def prompt(self) -> str:
@@ -113,17 +124,36 @@ class PausedRun:
         """Write what a journal does not have yet of it; that is what the user said about its calls.
 
         Raises:
-            JournalError: The journal has more, because the run went on; or it cannot be written.
+            JournalError: The journal has more or other records, because the run went on; or it cannot be written.
         """
+        known = {name: journal.count(name) for name in self.runs}
         for name, records in self.runs.items():
-            for at in range(journal.count(name), len(records)):
+            there = journal.records(name) if known[name] else []
+            # As text, because a list in JSON may be a tuple in what a hook made.
+            if dump_runs(name, {name: there}) != dump_runs(name, {name: records[: len(there)]}):
+                raise JournalError(
+                    f"run {name!r} went on since it was loaded: it has {len(there)} records in {str(journal.path)!r}",
+                    hint="load it again with PausedRun.load(journal, run_id), and see what is still pending",
+                )
+        for name, records in self.runs.items():
+            for at in range(known[name], len(records)):
                 await journal.append(name, at, records[at])
 
+    def _waiting(self, run_id: str) -> Sequence[PendingCall]:
+        """What a run waited for when it last paused."""
+        return next((r.calls for r in reversed(self.runs.get(run_id, ())) if isinstance(r, RunWaited)), ())
+
+    def _as_it_stands(self, item: PendingCall) -> PendingCall | None:
+        """What the run of a call says of it: if that is one inside, it may have paused anew before its process died."""
+        return next((own for own in self._waiting(item.run_id) if own.id == item.id), None)
+
     def _settled(self, item: PendingCall) -> bool:
-        for record in reversed(self.runs.get(item.run_id, ())):
+        for record in reversed(self.runs[item.run_id]):
             if isinstance(record, RunWaited):  # a word given before it waited was about something else
                 return False
-            if isinstance(record, CallSettled) and record.call_id == item.call.id:
+            if isinstance(record, CallSettled | CallEnded) and record.call_id == item.call.id:
+                return True
+            if isinstance(record, CallBegan) and record.call.id == item.call.id:
                 return True
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 
 from hermes_agent import Agent, Conversation, Reasoning, RunContext, Tool, tool
 from hermes_agent.errors import ConfigurationError, HookError, RunPaused
-from hermes_agent.journal import Journal
+from hermes_agent.journal import Journal, JournalError
 from hermes_agent.messages import AssistantMessage, ToolCall, ToolMessage
 from hermes_agent.pause import PausedRun
+from hermes_agent.record import CallBegan, RunWaited
 from hermes_agent.testing import ScriptedModel
 
 pytestmark = pytest.mark.anyio
@@ -227,6 +229,43 @@ async def test_with_a_journal_the_word_is_kept_before_anything_runs(tmp_path: Pa
         assert result.output == "Done."
         assert (await agent.resume("job-1")).output == "Done."  # once more, from the records alone
         assert len(deleted) == 2
+
+
+async def test_a_run_that_went_on_takes_no_word_that_came_too_late(tmp_path: Path) -> None:
+    with Journal(tmp_path / "runs.db") as journal:
+        agent = Agent(ScriptedModel([TWO, "Done."]), tools=[delete, look], journal=journal)
+        with pytest.raises(RunPaused) as caught:
+            await agent.run("?", run_id="job-1")
+        late = caught.value.run
+        await late.approve("call_1_0").store(journal)
+        for word in (late.deny("call_1_0"), late.deny("call_1_2")):  # as many records, and other ones
+            with pytest.raises(JournalError, match="run 'job-1' went on since it was loaded"):
+                await word.store(journal)
+            with pytest.raises(JournalError, match="went on since"):
+                await agent.resume(word)
+        assert deleted == []
+        await PausedRun.load(journal, "job-1").deny("call_1_2").store(journal)
+        assert (await agent.resume("job-1")).output == "Done."
+        assert deleted == ["a"]
+        with pytest.raises(JournalError, match="went on since"):
+            await late.store(journal)  # nothing new, and still not what is there
+
+
+async def test_what_waits_inside_is_told_as_the_run_inside_left_it() -> None:
+    """It was approved, begun and cut off; its process died before the run around it could say so."""
+    inner = Agent(ScriptedModel([calls(("delete", {"path": "a"}))]), tools=[delete], name="cleaner")
+    outer = Agent(ScriptedModel([calls(("cleaner", {"prompt": "clean"}))]), tools=[inner.as_tool()])
+    paused = await paused_at(outer)
+    (pending,) = paused.pending
+    assert pending.reason == "approval"
+    approved = paused.approve(pending)
+    inside = [*approved.runs[pending.run_id], CallBegan(pending.call)]
+    cut_off = PausedRun(paused.run_id, {**approved.runs, pending.run_id: inside})
+    assert cut_off.pending == ()
+    inside.append(RunWaited((replace(pending, reason="interrupted"),)))
+    assert [item.reason for item in cut_off.pending] == ["interrupted"]
+    inside.append(RunWaited((replace(pending, call=ToolCall("delete", {"path": "b"}, "call_5_0")),)))
+    assert cut_off.pending == ()  # it is another call by now, which the run around it asks for when it goes on
 
 
 SCRIPT = """

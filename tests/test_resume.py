@@ -218,3 +218,15 @@ async def test_agents_inside_go_on_inside() -> None:
         assert result.messages == expected.messages
         assert result.usage.steps == expected.usage.steps == 5
         assert all(count == 1 for count in done.values())
+
+
+async def test_a_hand_over_that_was_cut_off_is_made_again_unasked() -> None:
+    def make() -> Agent[None, str]:
+        other = Agent(ScriptedModel(["I am the other."]), name="other")
+        return Agent(ScriptedModel([calls(("transfer_to_other", {}))]), handoffs=[other])
+
+    expected = await make().run("?", run_id="r")
+    records = list(expected.records["r"])
+    at = next(i for i, record in enumerate(records) if isinstance(record, CallBegan))
+    result = await make().resume(PausedRun("r", {"r": records[: at + 1]}))
+    assert (result.output, result.messages) == ("I am the other.", expected.messages)
