@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, assert_never
 from rich.text import Text
 from typing_extensions import TypeVar
 
+from hermes_agent.cli.approvals import can_ask, settled
 from hermes_agent.cli.interrupts import noticed_by_loop
 from hermes_agent.cli.terminal import safe
+from hermes_agent.errors import RunPaused
 from hermes_agent.events import (
     ArgumentsDelta,
     CallCompleted,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from hermes_agent.agent import Agent, RunStream
     from hermes_agent.messages import Message, ToolCall
     from hermes_agent.models.base import Guarantee
+    from hermes_agent.pause import PausedRun
     from hermes_agent.run import RunResult
 
 __all__ = ["Trace", "trace", "watch"]
@@ -72,26 +75,39 @@ async def trace(events: RunStream[T], console: Console | Trace) -> RunResult[T]:
 
 
 def watch(agent: Agent[None, T], question: str, history: Sequence[Message], console: Console | Trace) -> RunResult[T]:
-    """Ask, and print the run as it happens.
+    """Ask, and print the run as it happens. On a terminal, calls that wait for a word are asked about.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the model and the tools were stopped, and the trace says so.
+        RunPaused: Calls wait for a word, and there is nobody to ask.
         HermesError: The run failed.
     """
     import anyio
 
     view = console if isinstance(console, Trace) else Trace(console)
+    waiting: PausedRun | None = None
 
     async def go() -> RunResult[T]:
+        run = agent.stream(question, history=history) if waiting is None else agent.resume_stream(waiting)
         with noticed_by_loop():
-            async with agent.stream(question, history=history) as events:
+            async with run as events:
                 return await trace(events, view)
 
-    try:
-        return _unwrapped(anyio.run, go)
-    except (KeyboardInterrupt, CancelledError):
-        view.stop()
-        raise KeyboardInterrupt from None
+    while True:
+        try:
+            return _unwrapped(anyio.run, go)
+        except RunPaused as paused:
+            if not can_ask():
+                raise
+            waiting = paused.run
+        except (KeyboardInterrupt, CancelledError):
+            view.stop()
+            raise KeyboardInterrupt from None
+        try:
+            waiting = settled(waiting, view.out)
+        except KeyboardInterrupt:
+            view.stop()
+            raise
 
 
 def _unwrapped(run: Callable[[Callable[[], Awaitable[T]]], T], go: Callable[[], Awaitable[T]]) -> T:
@@ -112,12 +128,13 @@ class Trace:
         console: Where to print; a quiet one leaves only the counting.
 
     Attributes:
+        out: Where it is printed.
         usage: What the turns read so far have cost.
     """
 
     def __init__(self, console: Console) -> None:
         self.usage = Usage()
-        self._out = console
+        self.out = console
         unicode = (console.encoding or "").lower().startswith("utf")
         self._call, self._result, self._dot, self._more = ("→", "←", "·", "…") if unicode else ("->", "<-", "|", "...")
         self._started = time.perf_counter()
@@ -201,7 +218,7 @@ class Trace:
 
     def _put(self, text: str, style: str = "", end: str = "\n") -> None:
         # A Text is printed as it is, whatever the console makes of strings.
-        self._out.print(Text(text, style), end=end, soft_wrap=True, highlight=False)
+        self.out.print(Text(text, style), end=end, soft_wrap=True, highlight=False)
 
     def _go_on(self, kind: type[Event], text: str, style: str, label: str) -> None:
         if not text:
