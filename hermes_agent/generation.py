@@ -20,6 +20,7 @@ from hermes_agent.formats.prompt import inline_results
 from hermes_agent.limits import Usage
 from hermes_agent.messages import ToolCall, ToolMessage
 from hermes_agent.models.base import Chunk, FinishReason, Guarantee, Model, Request, weakest
+from hermes_agent.models.permission import check_requests_allowed
 from hermes_agent.record import PartWritten
 from hermes_agent.turn import Fault, Turn
 
@@ -63,6 +64,7 @@ async def generate_turn(
     Raises:
         HermesError: The model failed, or a call could not be answered; what there is of the turn is in ``raw``.
     """
+    check_requests_allowed(model)
     reader = _Reader(model, request, emit)
     try:
         return await _generate(model, request, reader, answer_inline, grammar, deque(earlier))

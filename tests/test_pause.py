@@ -160,7 +160,7 @@ async def test_a_predicate_that_raises_runs_nothing() -> None:
         raise KeyError("no such table")
 
     careful = tool(approval=broken)(look)
-    with pytest.raises(HookError, match="approval= of tool 'look'.*no such table"):
+    with pytest.raises(HookError, match=r"approval= of tool 'look'.*no such table"):
         await Agent(ScriptedModel([calls(("look", {"path": "x"}))]), tools=[careful]).run("?")
 
 
@@ -174,10 +174,14 @@ async def test_a_wrong_id_is_refused_with_those_that_wait() -> None:
 
 async def test_a_stream_pauses_by_the_same_error_and_goes_on_watched() -> None:
     agent = Agent(ScriptedModel([TWO, "Done."]), tools=[delete, look])
-    with pytest.raises(RunPaused) as caught:
+
+    async def watched() -> None:
         async with agent.stream("?") as events:
             async for _ in events:
                 pass
+
+    with pytest.raises(RunPaused) as caught:
+        await watched()
     paused = caught.value.run
     for pending in paused.pending:
         paused = paused.approve(pending)
