@@ -10,7 +10,6 @@ from hermes_agent.budget import Reached
 from hermes_agent.calls import Calls, Outcome, fault_feedback, refuse_behind_fault
 from hermes_agent.errors import InvalidTurnError, RunPaused, ToolFailedError
 from hermes_agent.events import ToolFinished, ToolStarted
-from hermes_agent.limits import NOTHING, Usage
 from hermes_agent.messages import AssistantMessage, ToolCall, ToolMessage
 from hermes_agent.models.base import FinishReason
 from hermes_agent.pause import PausedRun
@@ -108,18 +107,10 @@ class Answers:
         outcomes = await self._calls.run(calls)
         for outcome in outcomes:
             if outcome.ended is not None:
-                self._note(outcome.call, outcome.ended.ran, outcome.ended.invalid, outcome.ended.usage)
+                self.state.note(outcome.call.name, outcome.ended)
         if pending := [item for outcome in outcomes for item in outcome.pending]:
             await self._pause(pending)
         return outcomes
-
-    def _note(self, call: ToolCall, ran: bool, invalid: bool, inside: Usage) -> None:
-        state = self.state
-        if inside is not NOTHING:
-            state.usage += inside
-        state.usage += Usage(tool_calls=int(ran))
-        state.answered_calls = state.answered_calls or not invalid
-        state.gone_wrong[call.name] = state.gone_wrong[call.name] + 1 if invalid else 0
 
     async def _pause(self, pending: Sequence[PendingCall]) -> None:
         state = self.state

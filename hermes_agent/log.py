@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from copy import copy
 from typing import Protocol
 
 from anyio import CancelScope
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from hermes_agent.record import (
     AnswerRejected,
@@ -20,6 +22,7 @@ from hermes_agent.record import (
     RunBegan,
     RunEnded,
     RunWaited,
+    TurnBegan,
     TurnWritten,
 )
 
@@ -61,6 +64,7 @@ class RunLog:
         self.shortened: dict[int, HistoryShortened] = {}
         self.ended: dict[str, CallEnded] = {}
         self.settled: dict[str, CallSettled] = {}
+        self.inline = _inside_of_thoughts(self.records)
         self.cut_off: set[str] = set()
         """Calls that were begun and have no result."""
         for record in self.records:
@@ -112,12 +116,27 @@ class RunLog:
         except Exception as error:
             self.lost.append(error)
             raise
+        await checkpoint_if_cancelled()  # nothing begins behind a record that was written behind the end
 
     def inside(self, call_id: str) -> RunLog:
         """The log of an agent that a tool of this run asks."""
         log = RunLog(f"{self.run_id}/{call_id}", self.runs, self.keeper)
         log.lost = self.lost
         return log
+
+
+def _inside_of_thoughts(records: Sequence[Record]) -> dict[int, list[CallEnded]]:
+    """Results of calls that a turn made while it was still being written, by its step."""
+    found: dict[int, list[CallEnded]] = {}
+    writing: list[CallEnded] | None = None
+    for record in records:
+        if isinstance(record, TurnBegan):
+            writing = found.setdefault(record.step, [])
+        elif isinstance(record, TurnWritten):
+            writing = None
+        elif isinstance(record, CallEnded) and writing is not None:
+            writing.append(record)
+    return found
 
 
 def _log(run_id: str, record: Record) -> None:

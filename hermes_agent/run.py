@@ -182,13 +182,21 @@ class Run:
                 time.time(),
             )
             await state.log.write(began)
+        done: RunResult[Any] | None = None
         with anyio.move_on_after(state.plan.limits.seconds):
-            return await self._loop()
-        state.close_calls()
-        state.reach(
-            Reached(f"the run took more than seconds={state.plan.limits.seconds!r}", "raise the limit"), "Time is up"
-        )
-        return await self._loop()
+            done = await self._loop()
+        if done is None:
+            state.close_calls()
+            state.reach(
+                Reached(f"the run took more than seconds={state.plan.limits.seconds!r}", "raise the limit"),
+                "Time is up",
+            )
+            done = await self._loop()
+        # Behind the time limit: a run whose answer is recorded has ended.
+        if state.log.answer is None:
+            await state.log.write(RunEnded(done.turns[-1].text, at=time.time()))
+        await state.tell(Final(done.output))
+        return done
 
     async def _loop(self) -> RunResult[Any]:
         state = self.state
@@ -203,9 +211,6 @@ class Run:
             elif turn.tool_calls or turn.faults:
                 await self._answers.answer(turn, finish)
             elif (done := await self._accept(turn, finish)) is not None:
-                if state.log.answer is None:
-                    await state.log.write(RunEnded(turn.text, at=time.time()))
-                await state.tell(Final(done.output))
                 return done
 
     async def _accept(self, turn: Turn, finish: FinishReason) -> RunResult[Any] | None:

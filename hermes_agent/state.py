@@ -20,11 +20,12 @@ from hermes_agent.errors import (
 )
 from hermes_agent.events import Event
 from hermes_agent.generation import Emit
-from hermes_agent.limits import Usage
+from hermes_agent.limits import NOTHING, Usage
 from hermes_agent.log import RunLog
 from hermes_agent.messages import AssistantMessage, Conversation, Message, ToolCall, ToolMessage, UserMessage
 from hermes_agent.models.base import FinishReason, Guarantee, Model, weakest
 from hermes_agent.plan import Plan
+from hermes_agent.record import CallEnded
 from hermes_agent.turn import Turn
 
 __all__ = ["Report", "RunState"]
@@ -117,6 +118,14 @@ class RunState:
         self.shown.append(message)
         if self.visible is not None:
             self.visible.append(message)
+
+    def note(self, name: str, ended: CallEnded) -> None:
+        """Count a call of this tool that has its result."""
+        if ended.usage is not NOTHING:
+            self.usage += ended.usage
+        self.usage += Usage(tool_calls=int(ended.ran))
+        self.answered_calls = self.answered_calls or not ended.invalid
+        self.gone_wrong[name] = self.gone_wrong[name] + 1 if ended.invalid else 0
 
     def close_calls(self, why: str = "") -> None:
         """Give a result to each call of the last turn that has none, so that the conversation can go on."""

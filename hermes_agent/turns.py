@@ -32,7 +32,7 @@ class Turns:
     def __init__(self, state: RunState, answer_inline: AnswerInline) -> None:
         self.state, self._answer_inline = state, answer_inline
         self._grammar_told: TurnGrammar | None = None
-        self._written: TurnWritten | None = None
+        self._written: list[TurnWritten] = []
 
     async def next(self) -> tuple[TurnWritten, str | None]:
         """The next turn, and why a hook or an earlier process does not accept it, if so."""
@@ -49,8 +49,10 @@ class Turns:
         rejection = None
         if (written := state.log.turns.get(step)) is None:
             written, rejection = await self._write_turn(step)
-        elif (rejected := state.log.rejections.get(step)) is not None:
-            rejection = rejected.text
+        else:
+            self._note_inline(step)
+            if (rejected := state.log.rejections.get(step)) is not None:
+                rejection = rejected.text
         state.turns.append(written.turn)
         state.usage += written.usage
         state.budget.prompt_tokens = written.usage.input_tokens
@@ -58,6 +60,13 @@ class Turns:
         if written.guarantee:
             state.weaken(cast("Guarantee", written.guarantee))
         return written, rejection
+
+    def _note_inline(self, step: int) -> None:
+        """Count the calls that were run inside of a recorded turn's thought."""
+        state = self.state
+        for ended in state.log.inline.get(step, ()):
+            state.note(ended.message.name, ended)
+            state.corrections = state.corrections + 1 if ended.invalid else 0
 
     @property
     def _reserve(self) -> bool:
@@ -68,7 +77,7 @@ class Turns:
         state = self.state
         await state.log.write(TurnBegan(step, state.plan.name, state.model.name, self._grammar_text(), time.time()))
         await state.tell(StepStarted(step))
-        self._written = None
+        self._written.clear()
         proceed: Callable[[Request], Awaitable[TurnWritten]] = self._generate
         rejection = None
         if state.plan.hooks:
@@ -78,9 +87,9 @@ class Turns:
         try:
             written = await proceed(self._request())
         except Retry as retry:
-            if self._written is None:
+            if not self._written:
                 raise state.error(HookError, "a hook raised Retry before there was a turn", "call proceed()") from retry
-            written, rejection = self._written, str(retry)
+            written, rejection = self._written[-1], str(retry)
         except HermesError as error:
             self._keep_unfinished(error.raw)
             raise
@@ -88,7 +97,7 @@ class Turns:
             if not state.plan.hooks:
                 raise
             raise state.error(HookError, f"a hook around a turn raised {error!r}", "mend the hook") from error
-        if written is not self._written:  # a turn that a hook made is a step like any other
+        if written not in self._written[-1:]:  # a turn that a hook made is a step like any other
             written = replace(written, step=step, usage=replace(written.usage, steps=1))
         await state.log.write(written)
         if rejection is not None:
@@ -106,8 +115,9 @@ class Turns:
             grammar=self._grammar,
             earlier=state.log.parts.get(state.step, ()),
         )
-        self._written = TurnWritten(state.step, made.turn, made.finish, made.usage, made.guarantee or "", time.time())
-        return self._written
+        written = TurnWritten(state.step, made.turn, made.finish, made.usage, made.guarantee or "", time.time())
+        self._written.append(written)
+        return written
 
     def _keep_unfinished(self, raw: str) -> None:
         """Put a turn into the conversation that broke off behind calls that were run inside its thought."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import anyio
 import anyio.lowlevel
 import pytest
 
 from hermes_agent import Agent, Limits
-from hermes_agent.journal import JournalError
+from hermes_agent.journal import Journal, JournalError
 from hermes_agent.log import RunLog
 from hermes_agent.messages import AssistantMessage, ToolCall
-from hermes_agent.record import CallEnded, Record, RunBegan, RunEnded, TurnBegan
+from hermes_agent.models.base import Request
+from hermes_agent.record import CallBegan, CallEnded, Record, RunBegan, RunEnded, TurnBegan
 from hermes_agent.testing import ScriptedModel
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +48,7 @@ async def test_a_run_ends_when_an_agent_inside_of_it_cannot_be_recorded(kind: st
     inner = Agent(ScriptedModel([calls("act", {}), "Inside."]), tools=[act], name="inner")
     model = ScriptedModel([calls("inner", {"prompt": "?"}), "Outside."])
     full = Full("r/call_1_0", kind)
-    agent = Agent(model, tools=[inner.as_tool()], journal=full)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a keeper
+    agent = Agent(model, tools=[inner.as_tool()], journal=cast("Journal", full))
     with pytest.raises(JournalError, match="the disk is full"):
         await agent.run("?", run_id="r")
     assert len(model.requests) == 1
@@ -78,13 +81,17 @@ class Slow:
         self.kept.append((at, record))
 
 
+def until_the_last(request: Request) -> str | AssistantMessage:
+    return "Bye." if request.tool_choice == "none" else calls("unknown", {})
+
+
 async def test_a_time_limit_leaves_no_gap() -> None:
     """Wherever the time is up, the run can still write its last turn and its end."""
     for index in range(8):
         slow = Slow()
         agent = Agent(
-            ScriptedModel([calls("unknown", {"n": n}) for n in range(index)] + ["Bye."] * 9),
-            journal=slow,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a keeper
+            ScriptedModel([until_the_last] * 9),
+            journal=cast("Journal", slow),
             limits=Limits(seconds=0.006 + 0.004 * index, corrections=9),
             on_limit="answer",
         )
@@ -92,3 +99,36 @@ async def test_a_time_limit_leaves_no_gap() -> None:
         assert result.output == "Bye."
         assert [at for at, _ in slow.kept] == list(range(len(slow.kept)))
         assert [record for _, record in slow.kept] == list(result.records[result.run_id])
+
+
+async def test_nothing_begins_behind_a_record_of_a_run_that_was_cancelled_meanwhile() -> None:
+    done: list[int] = []
+
+    def act() -> None:
+        done.append(1)
+
+    class Cancelling:
+        async def append(self, run_id: str, at: int, record: Record) -> None:
+            if isinstance(record, CallBegan):
+                scope.cancel()
+            await anyio.lowlevel.checkpoint()
+
+    model = ScriptedModel([calls("act", {}), "Done."])
+    agent = Agent(model, tools=[act], journal=cast("Journal", Cancelling()))
+    with anyio.CancelScope() as scope:
+        await agent.run("?")
+    assert scope.cancelled_caught
+    assert not done
+
+
+async def test_a_run_whose_answer_is_recorded_is_not_late() -> None:
+    class SlowAtTheEnd:
+        async def append(self, run_id: str, at: int, record: Record) -> None:
+            if isinstance(record, RunEnded):
+                await anyio.sleep(0.3)
+
+    model = ScriptedModel(["Done.", "Done twice."])
+    agent = Agent(model, journal=cast("Journal", SlowAtTheEnd()), limits=Limits(seconds=0.2), on_limit="answer")
+    result = await agent.run("?")
+    assert (result.output, result.limit) == ("Done.", None)
+    assert [type(r) for r in result.records[result.run_id]].count(RunEnded) == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hermes_agent import Agent, Limits, RunContext
+from hermes_agent import Agent, Limits, Reasoning, RunContext
 from hermes_agent.errors import LimitExceededError
 from hermes_agent.hooks import Hooks
 from hermes_agent.models.base import Request
@@ -48,3 +48,18 @@ async def test_turns_of_hooks_are_limited_too() -> None:
     agent = Agent(ScriptedModel(["4"]), output=int, hooks=[Canned("four")], limits=Limits(steps=1))
     with pytest.raises(LimitExceededError, match="steps=1"):
         await agent.run("2 + 2?")
+
+
+async def test_calls_inside_of_a_thought_are_counted_again_when_a_run_goes_on() -> None:
+    def look(path: str) -> str:
+        """Look."""
+        return "old"
+
+    thought = '<think>\n<tool_call>\n{"name": "look", "arguments": {"path": "a"}}\n</tool_call>'
+    model = ScriptedModel([thought, "\nOld.\n</think>\nIt is old."], dialect="hermes-4-14b")
+    agent = Agent(model, tools=[look], reasoning=Reasoning("on", calls="inline"))
+    result = await agent.run("?", run_id="r")
+    assert result.usage.tool_calls == 1
+    again = await agent.resume(PausedRun("r", result.records))
+    assert again.usage == result.usage
+    assert len(model.requests) == 2
