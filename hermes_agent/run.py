@@ -129,9 +129,12 @@ class Run:
         """
         state = self.state
         try:
-            if not state.plan.hooks:
-                return await self._go()
-            return await self._hooked()
+            done = await (self._hooked() if state.plan.hooks else self._go())
+            # Behind the time limit and the hooks: a run whose answer is recorded has ended well.
+            if state.log.answer is None and state.turns:
+                await state.log.write(RunEnded(state.turns[-1].text, at=time.time()))
+            await state.tell(Final(done.output))
+            return done
         except RunPaused as paused:
             paused.run_id, paused.records = state.log.run_id, paused.run.runs
             raise
@@ -192,10 +195,6 @@ class Run:
                 "Time is up",
             )
             done = await self._loop()
-        # Behind the time limit: a run whose answer is recorded has ended.
-        if state.log.answer is None:
-            await state.log.write(RunEnded(done.turns[-1].text, at=time.time()))
-        await state.tell(Final(done.output))
         return done
 
     async def _loop(self) -> RunResult[Any]:

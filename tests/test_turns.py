@@ -1,18 +1,20 @@
-"""Turns of the model, and hooks around them."""
+"""Turns of the model, and hooks around them and around runs."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from hermes_agent import Agent, Limits, Reasoning, RunContext
-from hermes_agent.errors import LimitExceededError
+from hermes_agent import Agent, Limits, Reasoning, RunContext, RunResult
+from hermes_agent.errors import HookError, LimitExceededError
+from hermes_agent.events import Final
 from hermes_agent.hooks import Hooks
 from hermes_agent.models.base import Request
 from hermes_agent.pause import PausedRun
-from hermes_agent.record import TurnWritten
+from hermes_agent.record import RunEnded, TurnWritten
 from hermes_agent.testing import ScriptedModel
 from hermes_agent.turn import TextPart, Turn
 
@@ -63,3 +65,40 @@ async def test_calls_inside_of_a_thought_are_counted_again_when_a_run_goes_on() 
     again = await agent.resume(PausedRun("r", result.records))
     assert again.usage == result.usage
     assert len(model.requests) == 2
+
+
+class Never(Hooks[Any]):
+    """Is not content with any answer."""
+
+    async def around_run(
+        self, context: RunContext[Any], proceed: Callable[[], Awaitable[RunResult[Any]]]
+    ) -> RunResult[Any]:
+        await proceed()
+        raise RuntimeError("not good enough")
+
+
+async def test_a_run_whose_answer_a_hook_refuses_has_failed_and_nothing_else() -> None:
+    kinds: list[type[object]] = []
+    with pytest.raises(HookError, match="not good enough") as caught:
+        async with Agent(ScriptedModel(["4"]), hooks=[Never()]).stream("2 + 2?", run_id="r") as events:
+            async for event in events:
+                kinds.append(type(event))
+    assert Final not in kinds
+    (end,) = [record for record in caught.value.records["r"] if isinstance(record, RunEnded)]
+    assert (end.answer, "not good enough" in end.error) == (None, True)
+
+
+class Changing(Hooks[Any]):
+    """Improves the answer."""
+
+    async def around_run(
+        self, context: RunContext[Any], proceed: Callable[[], Awaitable[RunResult[Any]]]
+    ) -> RunResult[Any]:
+        return replace(await proceed(), output="four")
+
+
+async def test_the_last_event_holds_the_answer_that_hooks_leave() -> None:
+    async with Agent(ScriptedModel(["4"]), hooks=[Changing()]).stream("2 + 2?") as events:
+        told = [event async for event in events]
+    assert told[-1] == Final("four")
+    assert events.result.output == "four"
