@@ -78,6 +78,7 @@ class RunLog:
                 self.answer = record
             case TurnWritten(step):
                 self.turns[step] = record
+                self.rejections.pop(step, None)  # of a turn that time ran out for, before this one took its place
             case PartWritten(step):
                 self.parts[step].append(record)
             case AnswerRejected(step):
@@ -106,6 +107,8 @@ class RunLog:
         if self.lost:
             raise copy(self.lost[0])
         self.records.append(record)
+        if isinstance(record, CallEnded):  # should the run end before this is put into the conversation
+            self.ended[record.call_id] = record
         if _logger.isEnabledFor(logging.INFO):
             _log(self.run_id, record)
         if self.keeper is None:

@@ -12,9 +12,10 @@ from hermes_agent import Agent, Limits, Reasoning, RunContext, RunResult
 from hermes_agent.errors import HookError, LimitExceededError
 from hermes_agent.events import Final
 from hermes_agent.hooks import Hooks
+from hermes_agent.messages import AssistantMessage, ToolCall, ToolMessage
 from hermes_agent.models.base import Request
 from hermes_agent.pause import PausedRun
-from hermes_agent.record import RunEnded, TurnWritten
+from hermes_agent.record import CallEnded, RunEnded, TurnWritten
 from hermes_agent.testing import ScriptedModel
 from hermes_agent.turn import TextPart, Turn
 
@@ -107,3 +108,29 @@ async def test_the_last_event_holds_the_answer_that_hooks_leave() -> None:
         told = [event async for event in events]
     assert told[-1] == Final("four")
     assert events.result.output == "four"
+
+
+class Breaking(Hooks[Any]):
+    """Breaks behind the second call."""
+
+    async def around_call(
+        self, context: RunContext[Any], call: ToolCall, proceed: Callable[[ToolCall], Awaitable[CallEnded]]
+    ) -> CallEnded:
+        ended = await proceed(call)
+        if call.arguments["n"] == 2:
+            raise RuntimeError("the guard is broken")
+        return ended
+
+
+async def test_a_result_that_is_recorded_is_in_the_conversation_of_a_run_that_failed_beside_it() -> None:
+    def book(n: int) -> str:
+        """Book."""
+        return f"booked {n}"
+
+    turn = AssistantMessage(tool_calls=tuple(ToolCall("book", {"n": n}) for n in (1, 2)))
+    agent = Agent(ScriptedModel([turn]), tools=[book], hooks=[Breaking()], sequential=True)
+    with pytest.raises(HookError, match="the guard is broken") as caught:
+        await agent.run("?")
+    told = [message.content for message in caught.value.messages if isinstance(message, ToolMessage)]
+    assert told[0] == "booked 1"
+    assert told[1].startswith("The run ended before")
