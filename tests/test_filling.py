@@ -267,7 +267,11 @@ def test_what_cannot_be_filled_is_named() -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_arguments_are_an_object_where_the_schema_lets_them_be_more(seed: int | None) -> None:
     """In draft 4 nothing counts beside ``$ref``, the type least of all."""
-    schema = {"$schema": "http://json-schema.org/draft-04/schema#", "$ref": "#/definitions/a", "definitions": {"a": {}}}
+    schema: dict[str, object] = {
+        "$schema": "http://json-schema.org/draft-04/schema#",
+        "$ref": "#/definitions/a",
+        "definitions": {"a": {}},
+    }
     tool = Tool.from_schema(name="take", parameters=schema, call=lambda: "taken")
     model = FillingModel(seed=seed, arguments={"take": {}})
     assert '{"name": "take", "arguments": {' in written(model, request(TurnGrammar([tool])))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import anyio
 import pytest
 
 from hermes_agent import Agent, Limits, Reasoning
 from hermes_agent.errors import ConfigurationError, LimitExceededError
+from hermes_agent.events import ToolFinished, ToolStarted
 from hermes_agent.formats import TurnGrammar
+from hermes_agent.journal import Journal
 from hermes_agent.messages import AssistantMessage, ToolCall, ToolMessage
 from hermes_agent.models.base import Chunk, Request
 from hermes_agent.record import RunEnded
 from hermes_agent.testing import ScriptedModel
+from hermes_agent.testing.scripted import ScriptedTurn
 
 pytestmark = pytest.mark.anyio
 
@@ -132,7 +136,7 @@ async def test_time_that_is_up_leaves_one_last_turn() -> None:
         await anyio.sleep_forever()
         return "never"
 
-    turns = [AssistantMessage(tool_calls=(ToolCall("forever", {}),)), "It takes too long."]
+    turns: list[ScriptedTurn] = [AssistantMessage(tool_calls=(ToolCall("forever", {}),)), "It takes too long."]
     limits = Limits(seconds=0.1, tool_seconds=None)
     with anyio.fail_after(20):
         result = await Agent(ScriptedModel(turns), tools=[forever], limits=limits, on_limit="answer").run("?")
@@ -147,7 +151,7 @@ async def test_the_same_call_again_and_again() -> None:
         await Agent(ScriptedModel([call(1)] * 9), tools=[add], limits=Limits(repeats=2)).run("?")
     assert sum(m.role == "tool" and not m.is_error for m in caught.value.messages) == 2
     # Other arguments, or another call between, is no repetition.
-    turns = [call(1), call(1), call(2), call(1), call(1), "Done."]
+    turns: list[ScriptedTurn] = [call(1), call(1), call(2), call(1), call(1), "Done."]
     assert (await Agent(ScriptedModel(turns), tools=[add], limits=Limits(repeats=2)).run("?")).output == "Done."
     # In one turn it is one.
     with pytest.raises(LimitExceededError, match="repeats=2"):
@@ -167,3 +171,59 @@ def test_limits_that_mean_nothing_are_refused() -> None:
             Limits(**wrong)
     with pytest.raises(ConfigurationError, match="on_limit='stop'"):
         Agent(on_limit="stop")  # type: ignore[call-overload]  # that is what is tested
+
+
+async def test_a_call_that_has_its_result_keeps_it_when_time_is_up_beside_it() -> None:
+    async def stay() -> str:
+        """Stay."""
+        await anyio.sleep_forever()
+        return "late"
+
+    turn = AssistantMessage(tool_calls=(ToolCall("add", {"a": 1, "b": 2}), ToolCall("stay", {})))
+    limits = Limits(seconds=0.3, tool_seconds=None)
+    with pytest.raises(LimitExceededError) as caught:
+        await Agent(ScriptedModel([turn]), tools=[add, stay], limits=limits).run("?")
+    assert [m.content[:22] for m in caught.value.messages if isinstance(m, ToolMessage)] == [
+        "3",
+        "The run ended before t",
+    ]
+    agent = Agent(ScriptedModel([turn, "3."]), tools=[add, stay], limits=limits, on_limit="answer")
+    result = await agent.run("?")
+    assert [m.content[:10] for m in result.messages if isinstance(m, ToolMessage)] == ["3", "The run en", "Time is up"]
+    assert result.usage.tool_calls == 2
+
+
+async def test_a_run_that_answered_because_time_was_up_is_the_same_once_more(tmp_path: Path) -> None:
+    began: list[str] = []
+
+    async def stay() -> str:
+        """Stay."""
+        began.append("stay")
+        await anyio.sleep_forever()
+        return "late"
+
+    turn = AssistantMessage(tool_calls=(ToolCall("add", {"a": 1, "b": 2}), ToolCall("stay", {})))
+    async with Journal(tmp_path / "runs.db") as journal:
+        agent = Agent(
+            ScriptedModel([turn, "3."]),
+            tools=[add, stay],
+            limits=Limits(seconds=0.3, tool_seconds=None),
+            on_limit="answer",
+            journal=journal,
+        )
+        async with agent.stream("?", run_id="run") as events:
+            told = [event async for event in events]
+        started = [event.call.id for event in told if isinstance(event, ToolStarted)]
+        assert sorted(started) == sorted(event.call.id for event in told if isinstance(event, ToolFinished))
+        result = events.result
+        again = await agent.resume("run")
+        assert (again.output, again.limit, again.usage) == (result.output, result.limit, result.usage)
+        assert list(again.messages) == list(result.messages)
+        assert began == ["stay"]
+        before = journal.records("run")[:-2]  # its process died while the last turn was written
+        for at, record in enumerate(before):
+            await journal.append("cut", at, record)
+        agent = Agent(ScriptedModel(["Three."]), tools=[add, stay], on_limit="answer", journal=journal)
+        cut = await agent.resume("cut")
+        assert (cut.output, cut.limit) == ("Three.", result.limit)
+        assert began == ["stay"]

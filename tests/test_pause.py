@@ -265,11 +265,11 @@ async def test_what_waits_inside_is_told_as_the_run_inside_left_it() -> None:
     approved = paused.approve(pending)
     inside = [*approved.runs[pending.run_id], CallBegan(pending.call)]
     cut_off = PausedRun(paused.run_id, {**approved.runs, pending.run_id: inside})
-    assert cut_off.pending == ()
+    assert not cut_off.pending
     inside.append(RunWaited((replace(pending, reason="interrupted"),)))
     assert [item.reason for item in cut_off.pending] == ["interrupted"]
     inside.append(RunWaited((replace(pending, call=ToolCall("delete", {"path": "b"}, "call_5_0")),)))
-    assert cut_off.pending == ()  # it is another call by now, which the run around it asks for when it goes on
+    assert not cut_off.pending  # it is another call by now, which the run around it asks for when it goes on
 
 
 SCRIPT = """

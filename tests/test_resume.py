@@ -13,11 +13,12 @@ from pydantic import BaseModel
 from hermes_agent import Agent, Limits, RunContext, RunResult, tool
 from hermes_agent.errors import ConfigurationError, ModelError, RunPaused
 from hermes_agent.journal import Journal, JournalError
-from hermes_agent.messages import AssistantMessage, ToolCall, UserMessage
+from hermes_agent.messages import AssistantMessage, Message, ToolCall, UserMessage
 from hermes_agent.models.base import Request
 from hermes_agent.pause import PausedRun
 from hermes_agent.record import CallBegan, CallEnded, Record, RunEnded
 from hermes_agent.testing import ScriptedModel
+from hermes_agent.testing.scripted import ScriptedTurn
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +52,7 @@ def calls(*wanted: tuple[str, dict[str, Any]]) -> AssistantMessage:
     return AssistantMessage(tool_calls=tuple(ToolCall(name, arguments) for name, arguments in wanted))
 
 
-SCRIPT = [
+SCRIPT: list[str | AssistantMessage] = [
     calls(("book", {"place": "Oslo"}), ("price", {"place": "Oslo"})),
     calls(("book", {"city": "Rome"})),  # refused, and corrected
     calls(("book", {"place": "Rome"})),
@@ -75,7 +76,7 @@ class FromScript(ScriptedModel):
         return SCRIPT[behind(request.messages)]
 
 
-HISTORY = [UserMessage("Hello"), AssistantMessage("Hello.")]
+HISTORY: list[Message] = [UserMessage("Hello"), AssistantMessage("Hello.")]
 
 
 def agent(**more: Any) -> Agent[None, Total]:
@@ -133,9 +134,10 @@ async def test_a_run_that_has_ended_asks_and_runs_nothing() -> None:
 
 
 async def test_resuming_by_id_out_of_a_journal(tmp_path: Path) -> None:
+    went_away: list[ScriptedTurn] = [SCRIPT[0], ModelError("the server went away")]
     with Journal(tmp_path / "runs.db") as journal:
         first = Agent(
-            ScriptedModel([SCRIPT[0], ModelError("the server went away")]),
+            ScriptedModel(went_away),
             tools=[book, price],
             output=Total,
             journal=journal,
@@ -188,14 +190,19 @@ async def test_deps_are_given_anew() -> None:
 
 async def test_agents_inside_go_on_inside() -> None:
     """Cut at any record of either run, the agent that is asked does not start anew."""
-    inner_calls = [calls(("book", {"place": "Oslo"})), calls(("book", {"place": "Rome"})), "Booked."]
+    inner_calls: list[str | AssistantMessage] = [
+        calls(("book", {"place": "Oslo"})),
+        calls(("book", {"place": "Rome"})),
+        "Booked.",
+    ]
 
     def inner_turn(request: Request) -> str | AssistantMessage:
         return inner_calls[sum(isinstance(m, AssistantMessage) for m in request.messages)]
 
     def outer_turn(request: Request) -> str | AssistantMessage:
         asked = sum(isinstance(m, AssistantMessage) for m in request.messages)
-        return [calls(("booker", {"prompt": "book"})), "Done."][asked]
+        turns: list[str | AssistantMessage] = [calls(("booker", {"prompt": "book"})), "Done."]
+        return turns[asked]
 
     def make() -> Agent[None, str]:
         inner = Agent(ScriptedModel([inner_turn] * 9), tools=[book], name="booker")
