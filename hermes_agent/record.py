@@ -75,12 +75,15 @@ class TurnBegan:
         model: The model's name; likewise.
         grammar: What the turn may be, as Lark text, where that is another than the turn before was held to; empty
             where it is the same, or nothing is enforced.
+        limit: The limit that the run has come to, where the turn has to answer for it (``on_limit="answer"``); else
+            empty.
     """
 
     step: int
     agent: str = ""
     model: str = ""
     grammar: str = ""
+    limit: str = field(default="", kw_only=True)
     at: float = 0.0
     kind: Literal["turn_began"] = field(default="turn_began", init=False, repr=False)
 

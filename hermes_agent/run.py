@@ -26,7 +26,7 @@ from hermes_agent.errors import (
     LimitExceededError,
     RunPaused,
 )
-from hermes_agent.events import Final
+from hermes_agent.events import Final, ToolFinished
 from hermes_agent.limits import Usage
 from hermes_agent.log import RunLog
 from hermes_agent.messages import (
@@ -39,6 +39,8 @@ from hermes_agent.output import OutputError
 from hermes_agent.plan import Plan
 from hermes_agent.record import (
     AnswerRejected,
+    CallBegan,
+    CallEnded,
     Record,
     RunBegan,
     RunEnded,
@@ -189,13 +191,28 @@ class Run:
         with anyio.move_on_after(state.plan.limits.seconds):
             done = await self._loop()
         if done is None:
-            state.close_calls()
-            state.reach(
-                Reached(f"the run took more than seconds={state.plan.limits.seconds!r}", "raise the limit"),
-                "Time is up",
-            )
+            await self._time_is_up()
             done = await self._loop()
         return done
+
+    async def _time_is_up(self) -> None:
+        """Close the turn that was under way, so that the next one can answer.
+
+        Raises:
+            LimitExceededError: There is to be no other.
+        """
+        state = self.state
+        closed = state.close_calls()
+        state.reach(
+            Reached(f"the run took more than seconds={state.plan.limits.seconds!r}", "raise the limit"), "Time is up"
+        )
+        state.step = len(state.turns)  # the last one takes the place of one that was not finished
+        begun = {record.call.id for record in state.log.records if isinstance(record, CallBegan)}
+        for call, message in closed:  # recorded, or whoever resumes the run would be asked about calls long over
+            ended = CallEnded(call.id, message, ran=call.id in begun, at=time.time())
+            state.note(call.name, ended)
+            await state.log.write(ended)
+            await state.tell(ToolFinished(call, message, 0.0))
 
     async def _loop(self) -> RunResult[Any]:
         state = self.state

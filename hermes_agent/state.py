@@ -20,6 +20,7 @@ from hermes_agent.errors import (
 )
 from hermes_agent.events import Event
 from hermes_agent.generation import Emit
+from hermes_agent.history import estimate
 from hermes_agent.limits import NOTHING, Usage
 from hermes_agent.log import RunLog
 from hermes_agent.messages import AssistantMessage, Conversation, Message, ToolCall, ToolMessage, UserMessage
@@ -74,7 +75,7 @@ class RunState:
         self.visible = list(self.messages) if plan.history_policy is not None else None
         self.budget = Budget(plan.limits)
         self.usage = Usage()
-        self.size = sum(map(len, map(str, history))) // 4
+        self.size = estimate(self.messages) if plan.history_policy is not None else 0
         self.turns: list[Turn] = []
         self.attempts: list[str] = []
         self.corrections = 0
@@ -127,21 +128,29 @@ class RunState:
         self.answered_calls = self.answered_calls or not ended.invalid
         self.gone_wrong[name] = self.gone_wrong[name] + 1 if ended.invalid else 0
 
-    def close_calls(self, why: str = "") -> None:
-        """Give a result to each call of the last turn that has none, so that the conversation can go on."""
+    def close_calls(self, why: str = "") -> list[tuple[ToolCall, ToolMessage]]:
+        """Give a result to each call of the last turn that has none, so that the conversation can go on.
+
+        Returns:
+            The calls of which nothing else is known, and what they were given.
+        """
         answered: set[str] = set()
+        closed: list[tuple[ToolCall, ToolMessage]] = []
         for message in reversed(self.messages):
             if isinstance(message, AssistantMessage):
                 for call in message.tool_calls:
                     if call.id in answered:
                         continue
-                    known = self.log.ended.get(call.id)
-                    self.append(
-                        known.message if known is not None else refuse(call, why).message if why else no_result(call)
-                    )
+                    if (known := self.log.ended.get(call.id)) is not None:
+                        self.note(call.name, known)
+                        self.append(known.message)
+                        continue
+                    closed.append((call, refuse(call, why).message if why else no_result(call)))
+                    self.append(closed[-1][1])
             if not isinstance(message, ToolMessage):
-                return
+                break
             answered.add(message.call_id)
+        return closed
 
     def reach(self, reached: Reached, why: str) -> None:
         """A limit is reached: the run ends, or its next turn has to answer.

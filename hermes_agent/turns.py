@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import cast
 
+from hermes_agent.budget import Reached
 from hermes_agent.context import Retry
 from hermes_agent.errors import HermesError, HookError
 from hermes_agent.events import StepFinished, StepStarted
@@ -32,6 +33,7 @@ class Turns:
     def __init__(self, state: RunState, answer_inline: AnswerInline) -> None:
         self.state, self._answer_inline = state, answer_inline
         self._grammar_told: TurnGrammar | None = None
+        self._limits = {r.step: r.limit for r in state.log.records if isinstance(r, TurnBegan) and r.limit}
         self._written: list[TurnWritten] = []
 
     async def next(self) -> tuple[TurnWritten, str | None]:
@@ -43,6 +45,8 @@ class Turns:
                 raise state.limit_error(state.last)
             state.reach(reached, "This is your last turn")
         state.step = step = state.step + 1
+        if state.last is None and (limit := self._limits.get(step)):  # time was up, which no other limit tells
+            state.reach(Reached(limit, "raise the limit"), "Time is up")
         state.inline_calls = 0
         if state.plan.history_policy is not None:
             await self._shorten(step)
@@ -75,7 +79,9 @@ class Turns:
 
     async def _write_turn(self, step: int) -> tuple[TurnWritten, str | None]:
         state = self.state
-        await state.log.write(TurnBegan(step, state.plan.name, state.model.name, self._grammar_text(), time.time()))
+        limit = "" if state.last is None else state.last.message
+        grammar = self._grammar_text()
+        await state.log.write(TurnBegan(step, state.plan.name, state.model.name, grammar, time.time(), limit=limit))
         await state.tell(StepStarted(step))
         self._written.clear()
         proceed: Callable[[Request], Awaitable[TurnWritten]] = self._generate
@@ -158,7 +164,7 @@ class Turns:
         if (known := state.log.shortened.get(step)) is None:
             if state.log.turns.get(step) is not None:
                 return
-            shortened = await policy.shorten(tuple(visible), state.size)
+            shortened = await policy.shorten(visible, state.size)
             if shortened is None:
                 return
             known = HistoryShortened(step, shortened.messages, shortened.usage, time.time())
