@@ -14,6 +14,7 @@ import signal
 import sqlite3
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -108,7 +109,7 @@ def process(order: Order, meet: Callable[[], None]) -> None:
         place.point("closed")
     finally:
         if status == FAILED:
-            sys.excepthook(*sys.exc_info())
+            traceback.print_exc()
         sys.stderr.flush()
         os._exit(status)
 
