@@ -13,11 +13,12 @@ from hermes_agent import Agent
 from hermes_agent.errors import ConfigurationError, HermesError, RunError
 from hermes_agent.journal import Journal
 from hermes_agent.limits import Limits, Usage
-from hermes_agent.record import CallBegan, CallEnded, Record, RunBegan, TurnBegan, TurnWritten
+from hermes_agent.record import CallBegan, CallEnded, PartWritten, Record, RunBegan, TurnBegan, TurnWritten
 from hermes_agent.testing import ScriptedModel
 from hermes_agent.trace import Trace
 from hermes_agent.trace.timeline import axis, bars
 from hermes_agent.trace.words import duration
+from hermes_agent.turn import Turn
 from tests.traced_runs import START, call, killed_run, ran, refused, settled_run, turn, waiting_run, whole_run
 
 ALL = [("run-1", whole_run()), ("run-2", waiting_run()), ("run-2", settled_run()), ("run-3", killed_run())]
@@ -324,3 +325,11 @@ def test_ended_calls_without_a_turn_call_are_kept() -> None:
         CallEnded("elsewhere", refused(call("new", "elsewhere"), "no", 1).message),
     ]
     assert [c.name for c in Trace.of("r", {"r": records}).steps[0].calls][-1] in ("new", "wether")
+
+
+def test_a_turn_that_was_broken_off_and_taken_up_again_is_counted_once() -> None:
+    part = PartWritten(1, "<think>\n", Usage(10, 4))
+    whole = TurnWritten(1, Turn((), raw="<think>\n</think>"), usage=Usage(21, 9, steps=1))
+    records: list[Record] = [RunBegan("?"), TurnBegan(1), part, TurnBegan(1)]
+    assert Trace.of("r", {"r": records}).usage == Usage(10, 4)
+    assert Trace.of("r", {"r": [*records, whole]}).usage == Usage(21, 9, steps=1)

@@ -189,11 +189,14 @@ class Reading:
 
     def values(self) -> tuple[TracedStep, ...]:
         """The steps."""
-        return tuple(self._values_of(step) for step in self.steps)
+        # A turn that was broken off and taken up again counts once: what was written before is in its usage.
+        last = {step.began.step: step for step in self.steps}
+        return tuple(self._values_of(step, counts=step is last[step.began.step]) for step in self.steps)
 
-    def _values_of(self, step: _Step) -> TracedStep:
+    def _values_of(self, step: _Step, *, counts: bool) -> TracedStep:
         written, began = step.written, step.began
-        parts_usage = sum((part.usage for part in step.parts), Usage())
+        parts = [part for each in self.steps if each.began.step == began.step for part in each.parts] if counts else []
+        parts_usage = sum((part.usage for part in parts), Usage())
         return TracedStep(
             number=began.step,
             agent=began.agent or self.began.agent,
