@@ -37,6 +37,7 @@ BENCHMARKS = (
     Benchmark("imports", "CPU time of the import, beside other libraries", peers=True, quick=("--quick",)),
     Benchmark("many_tools", "starting a run with 500 tools, and compiling their grammar", quick=("--quick",)),
     Benchmark("endpoint", "CPU time a streamed token, beside the bare openai client", quick=("--quick",)),
+    Benchmark("soak", "10,000 runs that mostly go wrong: nothing lost, nothing left behind", quick=("--quick",)),
     Benchmark("laws", "failure classes read right, laws that hold"),
     Benchmark("parser", "throughput of the parser, and its time on hostile text"),
     Benchmark("grammar", "compiling a turn grammar, and masks at three vocabularies"),

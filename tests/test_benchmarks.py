@@ -51,6 +51,17 @@ def test_our_import_loads_nothing_heavy(tmp_path: Path) -> None:
     assert loaded["heavy"] == []
 
 
+def test_soak_loses_nothing(tmp_path: Path) -> None:
+    figures = tmp_path / "soak.json"
+    shown = run("benchmarks.soak", "--quick", "--json", str(figures))
+    assert "| problems " in shown
+    measured = json.loads(figures.read_text())["figures"]
+    assert list(measured) == ["asyncio", "trio"]
+    for soaked in measured.values():
+        assert soaked["ended"] == soaked["expected"]
+        assert soaked["problems"] == []
+
+
 def test_runner_runs_the_chosen_ones() -> None:
     shown = run("benchmarks", "--quick", "--peers", sys.executable, "--only", "imports", "parser")
     assert "(imports: " in shown
