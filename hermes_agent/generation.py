@@ -156,12 +156,14 @@ class _Reader:
         # Not before there is a chunk: the dialect may have to be loaded, as the model is by then.
         if self._known is None:
             reasoning = self._request.reasoning
+            calls = "ignore" if reasoning.mode == "off" else reasoning.calls
             self._dialect = self._model.dialect if dialect is None else dialect
             self._known = TurnParser(
                 tools=[tool.name for tool in self._request.tools],
                 dialect=self._dialect,
                 output=self._request.output,
-                reasoning_calls="ignore" if reasoning.mode == "off" else reasoning.calls,
+                reasoning_calls=calls,
+                quiet=self._emit is None and calls != "inline",  # then nobody waits for anything inside the turn
             )
         return self._known
 

@@ -131,6 +131,7 @@ class TurnParser:
         reasoning_open: The prompt ended with the opening tag of a thinking block.
         output: What the answer must be. A typed answer is JSON, in which tags are ordinary characters, and
             no call is recovered from bare JSON.
+        quiet: Tell no events: pieces are kept, and read at one go at the end.
 
     Raises:
         ConfigurationError: An argument is not one of the above.
@@ -154,8 +155,11 @@ class TurnParser:
         reasoning_calls: ReasoningCalls = "ignore",
         reasoning_open: bool = False,
         output: Any = None,
+        quiet: bool = False,
     ) -> None:
         self._reader = _reader(tools, dialect, repairs, reasoning_calls, reasoning_open, output)
+        self._reader.builder.heard = not quiet
+        self._quiet = quiet
         self._raw: list[str] = []
         self._turn: Turn | None = None
 
@@ -167,6 +171,9 @@ class TurnParser:
         """
         if self._turn is not None:
             raise RuntimeError("the turn is finished; a new turn needs a new parser")
+        if self._quiet:
+            self._raw.append(chunk)
+            return []
         if chunk:
             self._reader.read(chunk)
             self._raw.append(chunk)
@@ -182,6 +189,8 @@ class TurnParser:
     def close(self, finish_reason: FinishReason | None = None) -> tuple[Turn, list[ParserEvent]]:
         """The turn ends here. Returns the turn, and the events that only its end brings."""
         if self._turn is None:
+            if self._quiet:
+                self._reader.read(self.raw)
             self._reader.end(finish_reason)
             self._turn = self._reader.builder.turn(self.raw)
         return self._turn, self._reader.builder.take_events()
