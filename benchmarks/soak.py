@@ -31,7 +31,8 @@ import anyio
 from benchmarks.report import figure, machine, save, table
 from benchmarks.soak_agents import SoakModel, agents_of
 from benchmarks.soak_drive import Driver
-from benchmarks.soak_scripts import Script, one_of_each, script_of
+from benchmarks.soak_kinds import one_of_each, script_of
+from benchmarks.soak_scripts import Script
 from benchmarks.soak_watch import (
     Left,
     Workers,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.soak import QUARTERS, soak
-from benchmarks.soak_scripts import KINDS, one_of_each, script_of
+from benchmarks.soak_kinds import KINDS, one_of_each, script_of
 from hermes_agent.run import Run, RunResult
 
 RUNS = 400
