@@ -38,7 +38,7 @@ class Watched(Journal):
     """A journal that says what it is about to do, and what it has done."""
 
     def __init__(self, place: Place) -> None:
-        super().__init__(place.order.journal or place.folder / RUNS)
+        super().__init__(place.order.journal or place.folder / RUNS, sync=place.order.sync)
         self._place, self._met = place, False
 
     async def append(self, run_id: str, at: int, record: Record) -> None:

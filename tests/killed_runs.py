@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import anyio.lowlevel
@@ -44,6 +44,7 @@ class Order:
         processes: So many processes do the same; each waits with its first record until all are so far.
         most_bytes: No file may become longer.
         journal: The file, where it is not in the folder.
+        sync: How the journal is written. What is handed to the operating system outlives the process.
     """
 
     folder: str
@@ -56,6 +57,7 @@ class Order:
     processes: int = 1
     most_bytes: int | None = None
     journal: str = ""
+    sync: Literal["full", "normal"] = "normal"
 
 
 class Total(BaseModel):
