@@ -44,6 +44,7 @@ from hermes_agent.record import (
     Record,
     RunBegan,
     RunEnded,
+    TurnWritten,
 )
 from hermes_agent.state import Report, RunState
 from hermes_agent.turn import Thinking, Turn
@@ -131,12 +132,7 @@ class Run:
         """
         state = self.state
         try:
-            done = await (self._hooked() if state.plan.hooks else self._go())
-            # Behind the time limit and the hooks: a run whose answer is recorded has ended well.
-            if state.log.answer is None and state.turns:
-                await state.log.write(RunEnded(state.turns[-1].text, at=time.time()))
-            await state.tell(Final(done.output))
-            return done
+            return await self._to_its_end()
         except RunPaused as paused:
             paused.run_id, paused.records = state.log.run_id, paused.run.runs
             raise
@@ -148,6 +144,15 @@ class Run:
                 error.run_id, error.records = state.log.run_id, state.log.runs
             await self._write_end(RunEnded(error=f"{type(error).__name__}: {error.message}", at=time.time()), error)
             raise
+
+    async def _to_its_end(self) -> RunResult[Any]:
+        state = self.state
+        done = await (self._hooked() if state.plan.hooks else self._go())
+        # Behind the time limit and the hooks: a run whose answer is recorded has ended well.
+        if state.log.answer is None and state.turns:
+            await state.log.write(RunEnded(state.turns[-1].text, at=time.time()))
+        await state.tell(Final(done.output))
+        return done
 
     async def _write_end(self, record: RunEnded, error: HermesError) -> None:
         state = self.state
@@ -202,6 +207,8 @@ class Run:
             LimitExceededError: There is to be no other.
         """
         state = self.state
+        if state.unread is not None and state.plan.on_limit == "answer" and state.last is None:
+            await self._reject_late(state.unread)
         closed = state.close_calls()
         state.reach(
             Reached(f"the run took more than seconds={state.plan.limits.seconds!r}", "raise the limit"), "Time is up"
@@ -213,6 +220,17 @@ class Run:
             state.note(call.name, ended)
             await state.log.write(ended)
             await state.tell(ToolFinished(call, message, 0.0))
+
+    async def _reject_late(self, written: TurnWritten) -> None:
+        """A turn that nobody has come to look at is not the answer, now or when the run is resumed."""
+        state = self.state
+        known = state.log.records[-1]
+        if isinstance(known, AnswerRejected):
+            why = known.text
+        else:
+            why = "This came too late."
+            await state.log.write(AnswerRejected(written.step, why, time.time()))
+        state.reject(written.turn, written.finish, why)
 
     async def _loop(self) -> RunResult[Any]:
         state = self.state

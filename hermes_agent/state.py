@@ -26,7 +26,7 @@ from hermes_agent.log import RunLog
 from hermes_agent.messages import AssistantMessage, Conversation, Message, ToolCall, ToolMessage, UserMessage
 from hermes_agent.models.base import FinishReason, Guarantee, Model, weakest
 from hermes_agent.plan import Plan
-from hermes_agent.record import CallEnded
+from hermes_agent.record import CallEnded, TurnWritten
 from hermes_agent.turn import Turn
 
 __all__ = ["Report", "RunState"]
@@ -50,6 +50,7 @@ class RunState:
         answered_calls: A tool has answered since this agent took over: a forced tool choice has been honoured.
         inline_calls: How often the turn that is written has stopped for calls inside its thought.
         last: The limit that was reached, where the next turn has to answer.
+        unread: A turn that is recorded, and that the conversation does not have yet.
         emit: Is told what happens.
         report: Is told what tools say of their progress.
     """
@@ -84,6 +85,7 @@ class RunState:
         self.inline_calls = self.step = 0
         self.guarantee: Guarantee = "checked"
         self.last: Reached | None = None
+        self.unread: TurnWritten | None = None
 
     def context(self, call: ToolCall | None = None) -> RunContext[Any]:
         """The run as a call, a hook or a validator sees it at this moment."""
@@ -115,6 +117,8 @@ class RunState:
 
     def append(self, message: Message) -> None:
         """Put a message at the end of the conversation."""
+        if isinstance(message, AssistantMessage):
+            self.unread = None
         self.messages.append(message)
         self.shown.append(message)
         if self.visible is not None:

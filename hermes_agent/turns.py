@@ -54,16 +54,21 @@ class Turns:
         if (written := state.log.turns.get(step)) is None:
             written, rejection = await self._write_turn(step)
         else:
+            self._take(written)
             self._note_inline(step)
             if (rejected := state.log.rejections.get(step)) is not None:
                 rejection = rejected.text
+        if written.guarantee:
+            state.weaken(cast("Guarantee", written.guarantee))
+        return written, rejection
+
+    def _take(self, written: TurnWritten) -> None:
+        state = self.state
+        state.unread = written
         state.turns.append(written.turn)
         state.usage += written.usage
         state.budget.prompt_tokens = written.usage.input_tokens
         state.size = written.usage.input_tokens + written.usage.output_tokens
-        if written.guarantee:
-            state.weaken(cast("Guarantee", written.guarantee))
-        return written, rejection
 
     def _note_inline(self, step: int) -> None:
         """Count the calls that were run inside of a recorded turn's thought."""
@@ -105,6 +110,7 @@ class Turns:
             raise state.error(HookError, f"a hook around a turn raised {error!r}", "mend the hook") from error
         if written not in self._written[-1:]:  # a turn that a hook made is a step like any other
             written = replace(written, step=step, usage=replace(written.usage, steps=1))
+        self._take(written)  # first: should time be up while it is written down, it is there
         await state.log.write(written)
         if rejection is not None:
             await state.log.write(AnswerRejected(step, rejection, time.time()))

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import pytest
 
 from hermes_agent import Agent, Limits, Reasoning, RunContext, RunResult
@@ -134,3 +135,20 @@ async def test_a_result_that_is_recorded_is_in_the_conversation_of_a_run_that_fa
     told = [message.content for message in caught.value.messages if isinstance(message, ToolMessage)]
     assert told[0] == "booked 1"
     assert told[1].startswith("The run ended before")
+
+
+async def test_an_answer_that_time_overtakes_is_no_answer_then_or_when_the_run_is_resumed() -> None:
+    async def ponder(answer: str) -> str:
+        if answer == "First.":
+            await anyio.sleep(60)
+        return answer
+
+    agent = Agent(
+        ScriptedModel(["First.", "Last."]), validators=[ponder], limits=Limits(seconds=0.2), on_limit="answer"
+    )
+    result = await agent.run("?", run_id="r")
+    assert (result.output, result.usage.steps) == ("Last.", 2)
+    again = await Agent(ScriptedModel([]), limits=Limits(seconds=0.2), on_limit="answer").resume(
+        PausedRun("r", result.records)
+    )
+    assert (again.output, again.messages, again.usage) == ("Last.", result.messages, result.usage)
