@@ -13,6 +13,7 @@ from hermes_agent import Agent
 from hermes_agent.errors import ConfigurationError, HermesError, RunError
 from hermes_agent.journal import Journal
 from hermes_agent.limits import Limits, Usage
+from hermes_agent.messages import ToolCall, ToolMessage
 from hermes_agent.record import CallBegan, CallEnded, PartWritten, Record, RunBegan, TurnBegan, TurnWritten
 from hermes_agent.testing import ScriptedModel
 from hermes_agent.trace import Trace
@@ -333,3 +334,12 @@ def test_a_turn_that_was_broken_off_and_taken_up_again_is_counted_once() -> None
     records: list[Record] = [RunBegan("?"), TurnBegan(1), part, TurnBegan(1)]
     assert Trace.of("r", {"r": records}).usage == Usage(10, 4)
     assert Trace.of("r", {"r": [*records, whole]}).usage == Usage(21, 9, steps=1)
+
+
+def test_a_call_that_was_cut_off_in_a_thought_and_run_again_is_counted_once() -> None:
+    began = CallBegan(ToolCall("ask", {}, "call_1_0_0"))
+    ended = CallEnded("call_1_0_0", ToolMessage("4", "ask", "call_1_0_0"), ran=True, usage=Usage(6, 1, steps=1))
+    inner = [RunBegan("?"), TurnBegan(1), TurnWritten(1, Turn((), raw="4"), usage=Usage(6, 1, steps=1))]
+    part, whole = PartWritten(1, "<think>\n", Usage(10, 4)), TurnWritten(1, Turn(()), usage=Usage(21, 9, steps=1))
+    outer = [RunBegan("?"), TurnBegan(1), part, began, TurnBegan(1), began, ended, whole]
+    assert Trace.of("r", {"r": outer, "r/call_1_0_0": inner}).usage == Usage(27, 10, steps=2, tool_calls=1)

@@ -206,7 +206,9 @@ def _from_journal(journal: Journal, run_id: str | None) -> Trace:
 
 def _total(steps: Sequence[TracedStep], shortenings: Sequence[TracedShortening]) -> Usage:
     spent = [step.usage for step in steps] + [shortening.usage for shortening in shortenings]
-    for call in (call for step in steps for call in step.calls):
+    # A call that was cut off inside a thought, and run again when that was taken up, stands in both.
+    calls = {(step.number, call.id): call for step in steps for call in step.calls}
+    for call in calls.values():
         spent += [call.usage, Usage(tool_calls=call.state in ("ran", "failed"))]
     return sum(spent, Usage())
 
