@@ -339,7 +339,7 @@ def test_a_turn_that_was_broken_off_and_taken_up_again_is_counted_once() -> None
 def test_a_call_that_was_cut_off_in_a_thought_and_run_again_is_counted_once() -> None:
     began = CallBegan(ToolCall("ask", {}, "call_1_0_0"))
     ended = CallEnded("call_1_0_0", ToolMessage("4", "ask", "call_1_0_0"), ran=True, usage=Usage(6, 1, steps=1))
-    inner = [RunBegan("?"), TurnBegan(1), TurnWritten(1, Turn((), raw="4"), usage=Usage(6, 1, steps=1))]
+    inner: list[Record] = [RunBegan("?"), TurnBegan(1), TurnWritten(1, Turn((), raw="4"), usage=Usage(6, 1, steps=1))]
     part, whole = PartWritten(1, "<think>\n", Usage(10, 4)), TurnWritten(1, Turn(()), usage=Usage(21, 9, steps=1))
-    outer = [RunBegan("?"), TurnBegan(1), part, began, TurnBegan(1), began, ended, whole]
+    outer: list[Record] = [RunBegan("?"), TurnBegan(1), part, began, TurnBegan(1), began, ended, whole]
     assert Trace.of("r", {"r": outer, "r/call_1_0_0": inner}).usage == Usage(27, 10, steps=2, tool_calls=1)
