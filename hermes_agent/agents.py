@@ -6,6 +6,7 @@ import math
 import re
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -57,14 +58,14 @@ def asking(party: Callable[[], tuple[Plan, Model]], *, name: str, description: s
 
 def transfer(name: str, description: str) -> Tool:
     """The tool that hands the conversation over to an agent of this name."""
-    return Tool.from_schema(
+    tool = Tool.from_schema(
         name=f"transfer_to_{_tool_name(name)}",
         description=f"Hand the conversation over to {name}. {description}".strip(),
         parameters={"properties": {}, "additionalProperties": False},
         call=partial(_handed_over, name),
-        hand_off=name,
         idempotent=True,  # it does nothing to the world
     )
+    return replace(tool, hand_off=name)
 
 
 def _tool_name(name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from hermes_agent.budget import Reached
 from hermes_agent.calls import Calls, Outcome, fault_feedback, refuse_behind_fault
-from hermes_agent.errors import InvalidTurnError, RunPaused, ToolFailedError
+from hermes_agent.errors import ConfigurationError, InvalidTurnError, RunPaused, ToolFailedError
 from hermes_agent.events import ToolFinished, ToolStarted
 from hermes_agent.messages import AssistantMessage, ToolCall, ToolMessage
 from hermes_agent.models.base import FinishReason
@@ -57,7 +57,7 @@ class Answers:
             state.correct(InvalidTurnError, turn, finish, "the model kept making calls that cannot be run")
         else:
             state.corrections = 0
-        self._hand_over(outcomes)
+        await self._hand_over(outcomes)
 
     def refuse(self, turn: Turn, reached: Reached) -> None:
         """Put a turn with calls into the conversation, none of which is run, because a limit is reached."""
@@ -81,7 +81,10 @@ class Answers:
         state.inline_calls += 1
         calls = [replace(item, id=f"call_{at}_{i}") for i, item in enumerate(found) if isinstance(item, ToolCall)]
         if (reached := state.budget.before_calls(state.usage, calls)) is not None:
-            raise state.limit_error(reached)
+            state.reach(reached, "Not run")
+            refused = [ToolMessage(f"Not run: {reached.message}.", call.name, call.id, is_error=True) for call in calls]
+            answers = iter(refused)
+            return [next(answers) if isinstance(item, ToolCall) else fault_feedback(item) for item in found]
         outcomes = await self._run_calls(calls)
         self._raise_failures(outcomes)
         wrong = len(calls) < len(found) or any(_ended(outcome).invalid for outcome in outcomes)
@@ -93,8 +96,8 @@ class Answers:
                 f"(corrections={state.plan.limits.corrections!r} were used up)",
                 "look at .raw; a larger model or worked examples= help, or Reasoning(calls='ignore')",
             )
-        answers = iter(outcomes)
-        return [_ended(next(answers)).message if isinstance(item, ToolCall) else fault_feedback(item) for item in found]
+        results = iter(outcomes)
+        return [_ended(next(results)).message if isinstance(item, ToolCall) else fault_feedback(item) for item in found]
 
     async def _run_calls(self, calls: Sequence[ToolCall]) -> list[Outcome]:
         """What became of each call.
@@ -105,9 +108,13 @@ class Answers:
         if not calls:
             return []
         outcomes = await self._calls.run(calls)
+        by_tool: dict[str, bool] = {}
         for outcome in outcomes:
             if outcome.ended is not None:
                 self.state.note(outcome.call.name, outcome.ended)
+                by_tool[outcome.call.name] = by_tool.get(outcome.call.name, True) and outcome.ended.invalid
+        for name, wrong in by_tool.items():
+            self.state.gone_wrong[name] = self.state.gone_wrong[name] + 1 if wrong else 0
         if pending := [item for outcome in outcomes for item in outcome.pending]:
             await self._pause(pending)
         return outcomes
@@ -123,14 +130,27 @@ class Answers:
             messages=state.messages,
         )
 
-    def _hand_over(self, outcomes: Sequence[Outcome]) -> None:
-        """Let another agent go on, if a call says so."""
+    async def _hand_over(self, outcomes: Sequence[Outcome]) -> None:
+        """Let another agent go on, if a call says so.
+
+        Raises:
+            GuaranteeError: The run is to be enforced, and that agent's turns cannot be.
+            ConfigurationError: There is no such agent any more.
+        """
         state = self.state
         name = next((o.ended.hand_off for o in outcomes if o.ended is not None and o.ended.hand_off), "")
         if not name:
             return
-        state.go_over(*state.plan.hand_offs[name]())
+        if (party := state.plan.hand_offs.get(name)) is None:
+            known = ", ".join(map(repr, state.plan.hand_offs)) or "nobody"
+            raise ConfigurationError(
+                f"agent {state.plan.name!r} cannot hand over to {name!r}, as the run has it",
+                hint=f"resume it with the agent that began it; this one hands over to {known}",
+            )
+        state.go_over(*party())
         self._calls = self._calls_of_plan()
+        if state.log.answer is None:  # else all of it is in the records
+            state.weaken(await state.promised())
 
     def _raise_failures(self, outcomes: Sequence[Outcome]) -> None:
         state = self.state
@@ -148,7 +168,7 @@ class Answers:
             if tool is not None and tool.retries is not None and wrong > tool.retries:
                 raise state.error(
                     InvalidTurnError,
-                    f"{wrong} calls of {tool.name!r} in a row went wrong, and it has retries={tool.retries!r}; "
+                    f"calls of {tool.name!r} went wrong in {wrong} turns in a row, with retries={tool.retries!r}; "
                     f"last: {ended.message.content}",
                     "look at .messages; raise tool(retries=…), or mend its description",
                 )

@@ -13,14 +13,13 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal, cast
 
 import anyio
 
 from hermes_agent.context import Retry, RunContext
-from hermes_agent.errors import HermesError, HookError, RunPaused
-from hermes_agent.hooks import Hooks
+from hermes_agent.errors import ConfigurationError, HermesError, HookError, RunPaused
+from hermes_agent.hooks import Hooks, around
 from hermes_agent.limits import NOTHING, Limits, Usage
 from hermes_agent.log import RunLog
 from hermes_agent.messages import ToolCall, ToolMessage
@@ -148,7 +147,7 @@ class Calls:
         if (known := self.log.ended.get(call.id)) is not None:
             return Outcome(call, known)
         if second_hand_off:
-            return Outcome(call, refuse(call, "Not run, because the conversation was handed over already."))
+            return Outcome(call, refuse(call, "Not run, because the conversation can be handed over once a turn."))
         try:
             ended = await self._hooked(call) if self.hooks else await self._settle(call)
         except Waits as waits:
@@ -160,13 +159,10 @@ class Calls:
         return outcome
 
     async def _hooked(self, call: ToolCall) -> CallEnded:
-        async def inner(call: ToolCall) -> CallEnded:
-            return await self._settle(call)
-
-        proceed: Callable[[ToolCall], Awaitable[CallEnded]] = inner
+        proceed: Callable[[ToolCall], Awaitable[CallEnded]] = self._settle
         context = self.context_for(call)
         for hook in reversed(self.hooks):
-            proceed = partial(hook.around_call, context, proceed=proceed)
+            proceed = around(hook.around_call, context, proceed)
         try:
             ended = await proceed(call)
         except Retry as retry:
@@ -175,9 +171,9 @@ class Calls:
             raise
         except Exception as error:
             raise HookError(f"a hook around {call.name!r} raised {error!r}", hint="mend the hook") from error
-        if ended.call_id != call.id:
+        if not isinstance(cast("object", ended), CallEnded) or ended.call_id != call.id:
             raise HookError(
-                f"a hook around {call.name!r} gave the result of another call, {ended.call_id!r}",
+                f"a hook around {call.name!r} returned {ended!r}, which is no result of call {call.id!r}",
                 hint="return what proceed() gave, or blocked(call, reason)",
             )
         return ended
@@ -211,7 +207,7 @@ class Calls:
             if not _is_the_tools(error):
                 raise
             return self._failed(call, error, 0.0)  # a validator is part of the tool: its errors are the tool's
-        if word is None:
+        if word is None or self.log.waited[call.id].arguments != call.arguments:  # they are what was allowed
             await self._ask(tool, call, arguments)
         await self.log.write(CallBegan(call, time.time()))
         if self.told is not None:
@@ -259,7 +255,12 @@ class Calls:
                     hand_off=tool.hand_off,
                     at=time.time(),
                 )
-        except RunPaused as paused:  # of an agent that the tool asks
+        except RunPaused as paused:
+            if not paused.run_id.startswith(f"{self.log.run_id}/"):
+                raise ConfigurationError(
+                    f"tool {tool.name!r} asked an agent whose run waits for somebody's word, out of sight of this run",
+                    hint="give that agent as a tool: agent.as_tool()",
+                ) from paused
             raise Waits(paused.run.pending) from None
         except Retry as retry:
             return _costing(refuse(call, str(retry)), context, time.perf_counter() - started)

@@ -15,8 +15,10 @@ from hermes_agent.record import CallEnded, TurnWritten
 if TYPE_CHECKING:
     from hermes_agent.run import RunResult
 
-__all__ = ["Hooks", "blocked"]
+__all__ = ["Hooks", "around", "blocked"]
 
+ItemT = TypeVar("ItemT")
+DoneT = TypeVar("DoneT")
 HookDepsT = TypeVar("HookDepsT", default=Any)
 
 
@@ -25,9 +27,11 @@ class Hooks(Generic[HookDepsT]):
 
     Each method is given a ``proceed`` that does the thing. What stands before it happens before, what stands behind
     it happens after; what it is called with and what is returned may be changed; not calling it blocks the thing.
-    The first hook of the list is the outermost. Nothing that a journal or a pause gives back is hooked again.
+    The first hook of the list is the outermost. Nothing that has ended is hooked again when a run goes on; a call that
+    waited is: its arguments are what its hooks make of them then, and a word given about others does not count.
 
-    In all of them `Retry` tells the model what to do instead, and any other error ends the run.
+    Around a turn and a call `Retry` tells the model what to do instead; any other error ends the run. ``proceed`` of a
+    run may be called once, that of a turn again: each counts.
 
     Example:
         >>> class NoDeleting(Hooks):
@@ -54,6 +58,15 @@ class Hooks(Generic[HookDepsT]):
     ) -> CallEnded:
         """Around one call that is about to be validated and run, in the task that runs it."""
         return await proceed(call)
+
+
+def around(
+    method: Callable[[RunContext[Any], ItemT, Callable[[ItemT], Awaitable[DoneT]]], Awaitable[DoneT]],
+    context: RunContext[Any],
+    proceed: Callable[[ItemT], Awaitable[DoneT]],
+) -> Callable[[ItemT], Awaitable[DoneT]]:
+    """What does a thing with one more hook around it."""
+    return lambda item: method(context, item, proceed)
 
 
 def blocked(call: ToolCall, reason: str) -> CallEnded:

@@ -11,6 +11,7 @@ from typing import Protocol
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from hermes_agent.messages import ToolCall
 from hermes_agent.record import (
     AnswerRejected,
     CallBegan,
@@ -34,8 +35,11 @@ _logger = logging.getLogger("hermes_agent.run")
 class Keeper(Protocol):
     """What keeps records where they outlive the process; a `Journal` is one."""
 
-    async def append(self, run_id: str, at: int, record: Record) -> None:
-        """Keep the record that is number ``at`` of its run, counted from 0; it is kept when this returns."""
+    async def append(self, run_id: str, at: int, record: Record, *, writer: object | None = None) -> None:
+        """Keep the record that is number ``at`` of its run, counted from 0; it is kept when this returns.
+
+        When it refuses one it refuses all that the same ``writer`` has brought behind it.
+        """
         ...
 
 
@@ -64,13 +68,15 @@ class RunLog:
         self.shortened: dict[int, HistoryShortened] = {}
         self.ended: dict[str, CallEnded] = {}
         self.settled: dict[str, CallSettled] = {}
+        self.waited: dict[str, ToolCall] = {}
+        """Calls as they stood when somebody was asked about them."""
         self.inline = _inside_of_thoughts(self.records)
         self.cut_off: set[str] = set()
         """Calls that were begun and have no result."""
         for record in self.records:
             self._read(record)
 
-    def _read(self, record: Record) -> None:
+    def _read(self, record: Record) -> None:  # noqa: C901  # one case a kind of record
         match record:
             case RunBegan():
                 self.began = record
@@ -92,6 +98,8 @@ class RunLog:
             case CallEnded(call_id):
                 self.ended[call_id] = record
                 self.cut_off.discard(call_id)
+            case RunWaited(calls):
+                self.waited.update((item.call.id, item.call) for item in calls if item.run_id == self.run_id)
             case CallSettled(call_id):
                 self.settled[call_id] = record
             case _:
@@ -115,7 +123,7 @@ class RunLog:
             return
         try:
             with CancelScope(shield=True):  # else a time limit could leave a gap that the next record does not fit
-                await self.keeper.append(self.run_id, len(self.records) - 1, record)
+                await self.keeper.append(self.run_id, len(self.records) - 1, record, writer=self)
         except Exception as error:
             self.lost.append(error)
             raise

@@ -246,11 +246,13 @@ class RunEnded:
     Attributes:
         answer: The text of the answer, as the model wrote it; ``None`` when there is none.
         error: Type and message of what ended the run; empty when it has an answer.
+        guarantee: The weakest enforcement any turn had; empty when there is no answer.
     """
 
     answer: str | None = None
     error: str = ""
     at: float = 0.0
+    guarantee: str = ""
     kind: Literal["run_ended"] = field(default="run_ended", init=False, repr=False)
 
 

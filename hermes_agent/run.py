@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, cast
 
@@ -34,7 +34,7 @@ from hermes_agent.messages import (
     Conversation,
     Message,
 )
-from hermes_agent.models.base import FinishReason, Guarantee, Model, weakest
+from hermes_agent.models.base import FinishReason, Guarantee, Model
 from hermes_agent.output import OutputError
 from hermes_agent.plan import Plan
 from hermes_agent.record import (
@@ -46,6 +46,7 @@ from hermes_agent.record import (
     RunEnded,
     TurnWritten,
 )
+from hermes_agent.redaction import Redaction
 from hermes_agent.state import Report, RunState
 from hermes_agent.turn import Thinking, Turn
 from hermes_agent.turns import Turns
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
     from hermes_agent.trace import Trace
 
 __all__ = ["Report", "Run", "RunResult"]
+
+_LAST_SECONDS = 10.0
+"""What the last turn of a run whose time is up may take at least."""
 
 OutputT_co = TypeVar("OutputT_co", covariant=True, default=str)
 
@@ -121,6 +125,8 @@ class Run:
         self.state = RunState(plan, model, prompt, history=history, deps=deps, log=log)
         self._answers = Answers(self.state)
         self._turns = Turns(self.state, self._answers.answer_inline)
+        self._gone = False
+        self._raised: Exception | None = None
 
     async def go(self) -> RunResult[Any]:
         """Run to the end.
@@ -150,7 +156,7 @@ class Run:
         done = await (self._hooked() if state.plan.hooks else self._go())
         # Behind the time limit and the hooks: a run whose answer is recorded has ended well.
         if state.log.answer is None and state.turns:
-            await state.log.write(RunEnded(state.turns[-1].text, at=time.time()))
+            await state.log.write(RunEnded(state.turns[-1].text, at=time.time(), guarantee=done.guarantee))
         await state.tell(Final(done.output))
         return done
 
@@ -165,23 +171,43 @@ class Run:
 
     async def _hooked(self) -> RunResult[Any]:
         state = self.state
-        proceed: Callable[[], Awaitable[RunResult[Any]]] = self._go
+        proceed: Callable[[], Awaitable[RunResult[Any]]] = self._once
         context = state.context()
         for hook in reversed(state.plan.hooks):
             proceed = partial(hook.around_run, context, proceed)
         try:
-            return await proceed()
+            done = await proceed()
         except (HermesError, ExceptionGroup):
             raise
         except Exception as error:
+            if error is self._raised:  # the model's own
+                raise
             raise state.error(HookError, f"a hook around the run raised {error!r}", "mend the hook") from error
+        if not isinstance(cast("object", done), RunResult):
+            raise state.error(HookError, f"a hook around the run returned {done!r}", "return what proceed() gave")
+        return done
+
+    async def _once(self) -> RunResult[Any]:
+        """The run, as hooks around it may have it done.
+
+        Raises:
+            HookError: It was done before.
+        """
+        if self._gone:
+            raise self.state.error(HookError, "a hook called proceed() of a run twice", "a run happens once")
+        self._gone = True
+        try:
+            return await self._go()
+        except Exception as error:
+            self._raised = error
+            raise
 
     async def _go(self) -> RunResult[Any]:
         state = self.state
         if state.log.answer is None:
-            state.guarantee = await self._promised()
+            state.guarantee = await state.promised()
         elif state.log.began is not None:  # all of it is in the records: the model is not even asked what it can do
-            state.guarantee = cast("Guarantee", state.log.began.guarantee)
+            state.guarantee = cast("Guarantee", state.log.answer.guarantee or state.log.began.guarantee)
         if state.log.began is None:
             began = RunBegan(
                 state.prompt,
@@ -193,11 +219,18 @@ class Run:
             )
             await state.log.write(began)
         done: RunResult[Any] | None = None
-        with anyio.move_on_after(state.plan.limits.seconds):
+        seconds = state.budget.limits.seconds
+        with anyio.move_on_after(seconds):
             done = await self._loop()
         if done is None:
             await self._time_is_up()
-            done = await self._loop()
+            # What hangs must end nonetheless: the last turn may take as long again.
+            with anyio.move_on_after(max(seconds or 0.0, _LAST_SECONDS)):
+                done = await self._loop()
+        if done is None:
+            assert state.last is not None  # time was up once before
+            late = replace(state.last, message=f"{state.last.message}, and its last turn took too long")
+            raise state.limit_error(late)
         return done
 
     async def _time_is_up(self) -> None:
@@ -210,9 +243,8 @@ class Run:
         if state.unread is not None and state.plan.on_limit == "answer" and state.last is None:
             await self._reject_late(state.unread)
         closed = state.close_calls()
-        state.reach(
-            Reached(f"the run took more than seconds={state.plan.limits.seconds!r}", "raise the limit"), "Time is up"
-        )
+        seconds = state.budget.limits.seconds
+        state.reach(Reached(f"the run took more than seconds={seconds!r}", "raise the limit"), "Time is up")
         state.step = len(state.turns)  # the last one takes the place of one that was not finished
         begun = {record.call.id for record in state.log.records if isinstance(record, CallBegan)}
         for call, message in closed:  # recorded, or whoever resumes the run would be asked about calls long over
@@ -265,6 +297,13 @@ class Run:
             for validator in state.plan.validators:
                 output = await _checked(validator, output, state.context())
         except (OutputError, Retry) as error:
+            if state.log.answer is not None:
+                raise state.error(
+                    InvalidOutputError,
+                    f"the answer that the run ended with is not accepted any more: {error}",
+                    "look at .messages; its validators, or what they ask, have changed since",
+                    raw=turn.text,
+                ) from error
             await state.log.write(AnswerRejected(state.step, str(error), time.time()))
             state.reject(turn, finish, str(error))
             return None
@@ -289,22 +328,9 @@ class Run:
             state.log.runs,
         )
 
-    async def _promised(self) -> Guarantee:
-        """The weakest enforcement of the turns to come, as far as the model can promise it.
-
-        Raises:
-            GuaranteeError: ``constrain="strict"`` asks for more.
-        """
-        state = self.state
-        if state.plan.constrain == "off":
-            return "checked"
-        strict = state.plan.constrain == "strict"
-        grammars = {state.plan.grammar, state.plan.later_grammar}
-        return weakest([await state.model.guarantee(grammar, prove=strict) for grammar in grammars])
-
 
 async def _checked(validator: Validator, output: Any, context: RunContext[Any]) -> Any:
     try:
         return await validator.check(output, context)
     except ValueError as error:
-        raise Retry(str(error)) from error
+        raise Retry(Redaction().text(str(error))) from error

@@ -46,7 +46,8 @@ class RunState:
         visible: The same without the opening, where a history policy may ask for it.
         size: Tokens of the last prompt and turn; an estimate before the first.
         corrections: Turns in a row that had to be corrected.
-        gone_wrong: Calls in a row that were refused, by tool.
+        gone_wrong: Turns in a row in which every call of a tool was refused, by tool.
+        strict: ``constrain="strict"`` was asked for, by this agent or one before it.
         answered_calls: A tool has answered since this agent took over: a forced tool choice has been honoured.
         inline_calls: How often the turn that is written has stopped for calls inside its thought.
         last: The limit that was reached, where the next turn has to answer.
@@ -74,6 +75,7 @@ class RunState:
         # The opening is not part of the result: it belongs to the agent, and the next agent has its own.
         self.shown = Conversation([*plan.before(history), UserMessage(prompt)])
         self.visible = list(self.messages) if plan.history_policy is not None else None
+        self.strict = plan.constrain == "strict"
         self.budget = Budget(plan.limits)
         self.usage = Usage()
         self.size = estimate(self.messages) if plan.history_policy is not None else 0
@@ -105,6 +107,7 @@ class RunState:
     def go_over(self, plan: Plan, model: Model) -> None:
         """Let another agent go on with the conversation."""
         self.plan, self.model = plan, model
+        self.strict = self.strict or plan.constrain == "strict"
         self.answered_calls = False
         shown = self.messages if self.visible is None else self.visible
         self.visible = list(shown) if plan.history_policy is not None else None
@@ -130,7 +133,6 @@ class RunState:
             self.usage += ended.usage
         self.usage += Usage(tool_calls=int(ended.ran))
         self.answered_calls = self.answered_calls or not ended.invalid
-        self.gone_wrong[name] = self.gone_wrong[name] + 1 if ended.invalid else 0
 
     def close_calls(self, why: str = "") -> list[tuple[ToolCall, ToolMessage]]:
         """Give a result to each call of the last turn that has none, so that the conversation can go on.
@@ -206,6 +208,17 @@ class RunState:
                 raw=turn.raw,
             )
 
+    async def promised(self) -> Guarantee:
+        """The weakest enforcement of this agent's turns to come, as far as its model can promise it.
+
+        Raises:
+            GuaranteeError: ``constrain="strict"`` asks for more.
+        """
+        if self.plan.constrain == "off":
+            return "checked"
+        grammars = {self.plan.grammar, self.plan.later_grammar}
+        return weakest([await self.model.guarantee(grammar, prove=self.strict) for grammar in grammars])
+
     def weaken(self, guarantee: Guarantee) -> None:
         """Note what a turn was held to.
 
@@ -213,9 +226,9 @@ class RunState:
             GuaranteeError: ``constrain="strict"``, and the turn was less than enforced.
         """
         self.guarantee = weakest([self.guarantee, guarantee])
-        if self.guarantee == "checked" and self.plan.constrain == "strict":
+        if self.guarantee == "checked" and self.strict:
             raise GuaranteeError(
-                f"constrain='strict', but model {self.model.name!r} wrote a turn without enforcing it",
+                f"constrain='strict', but model {self.model.name!r} does not enforce its turns",
                 hint="use constrain='auto' to have such turns validated afterwards only",
             )
 

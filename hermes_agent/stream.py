@@ -16,7 +16,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from typing_extensions import TypeVar
 
 from hermes_agent.context import Retry
-from hermes_agent.errors import ConfigurationError
+from hermes_agent.errors import ConfigurationError, InvalidOutputError
 from hermes_agent.events import (
     CallCompleted,
     CallStarted,
@@ -172,6 +172,11 @@ class RunStream(Generic[OutputT]):
                     value = await validator.check(value, self._run.state.context(), partial=True)
                 except (Retry, ValueError):
                     return None
+                except Exception as error:
+                    raise InvalidOutputError(
+                        f"a validator of the output raised {error!r} on a partial value, {value!r}",
+                        hint="fields of a partial value may be None; it says no with Retry or ValueError",
+                    ) from error
         return (value,)
 
     def _check_unread(self, view: str) -> None:

@@ -38,7 +38,6 @@ class ToolSettings(TypedDict, total=False):
     sequential: bool
     idempotent: bool
     retries: int | None
-    hand_off: str
 
 
 class ToolArgumentsError(ValueError):

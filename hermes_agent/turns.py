@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import partial
 from typing import cast
 
 from hermes_agent.budget import Reached
@@ -14,6 +13,8 @@ from hermes_agent.errors import HermesError, HookError
 from hermes_agent.events import StepFinished, StepStarted
 from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.generation import AnswerInline, generate_turn
+from hermes_agent.hooks import around
+from hermes_agent.limits import NOTHING
 from hermes_agent.messages import AssistantMessage
 from hermes_agent.models.base import Guarantee, Request
 from hermes_agent.record import AnswerRejected, HistoryShortened, TurnBegan, TurnWritten
@@ -35,18 +36,21 @@ class Turns:
         self._grammar_told: TurnGrammar | None = None
         self._limits = {r.step: r.limit for r in state.log.records if isinstance(r, TurnBegan) and r.limit}
         self._written: list[TurnWritten] = []
+        self._raised: Exception | None = None
+        self._last_asked = False
 
     async def next(self) -> tuple[TurnWritten, str | None]:
         """The next turn, and why a hook or an earlier process does not accept it, if so."""
         state = self.state
-        # A rejected answer of the last turn has no turn left to be corrected in.
-        if (reached := state.budget.before_turn(state.usage, reserve=self._reserve)) is not None:
-            if state.last is not None:
+        if state.last is not None:  # one limit was reached: the last turn is asked for, whatever the others say
+            if self._last_asked:
                 raise state.limit_error(state.last)
+        elif (reached := state.budget.before_turn(state.usage, reserve=self._reserve)) is not None:
             state.reach(reached, "This is your last turn")
         state.step = step = state.step + 1
         if state.last is None and (limit := self._limits.get(step)):  # time was up, which no other limit tells
             state.reach(Reached(limit, "raise the limit"), "Time is up")
+        self._last_asked = state.last is not None
         state.inline_calls = 0
         if state.plan.history_policy is not None:
             await self._shorten(step)
@@ -89,14 +93,9 @@ class Turns:
         await state.log.write(TurnBegan(step, state.plan.name, state.model.name, grammar, time.time(), limit=limit))
         await state.tell(StepStarted(step))
         self._written.clear()
-        proceed: Callable[[Request], Awaitable[TurnWritten]] = self._generate
         rejection = None
-        if state.plan.hooks:
-            context = state.context()
-            for hook in reversed(state.plan.hooks):
-                proceed = partial(hook.around_turn, context, proceed=proceed)
         try:
-            written = await proceed(self._request())
+            written = await (self._hooked() if state.plan.hooks else self._generate(self._request()))
         except Retry as retry:
             if not self._written:
                 raise state.error(HookError, "a hook raised Retry before there was a turn", "call proceed()") from retry
@@ -105,10 +104,12 @@ class Turns:
             self._keep_unfinished(error.raw)
             raise
         except Exception as error:
-            if not state.plan.hooks:
+            if error is self._raised:  # the model's own
                 raise
             raise state.error(HookError, f"a hook around a turn raised {error!r}", "mend the hook") from error
-        if written not in self._written[-1:]:  # a turn that a hook made is a step like any other
+        if len(self._written) > 1:  # a hook had it written anew: all of it was paid for
+            written = replace(written, usage=sum((one.usage for one in self._written), NOTHING))
+        elif written not in self._written:  # a turn that a hook made is a step like any other
             written = replace(written, step=step, usage=replace(written.usage, steps=1))
         self._take(written)  # first: should time be up while it is written down, it is there
         await state.log.write(written)
@@ -117,16 +118,33 @@ class Turns:
         await state.tell(StepFinished(step, written.turn, written.usage))
         return written, rejection
 
+    async def _hooked(self) -> TurnWritten:
+        state = self.state
+        proceed: Callable[[Request], Awaitable[TurnWritten]] = self._generate
+        context = state.context()
+        for hook in reversed(state.plan.hooks):
+            proceed = around(hook.around_turn, context, proceed)
+        written = await proceed(self._request())
+        if not isinstance(cast("object", written), TurnWritten):
+            raise state.error(
+                HookError, f"a hook around a turn returned {written!r}", "return what proceed() gave, or a TurnWritten"
+            )
+        return written
+
     async def _generate(self, request: Request) -> TurnWritten:
         state = self.state
-        made = await generate_turn(
-            state.model,
-            request,
-            emit=state.emit,
-            answer_inline=self._answer_inline,
-            grammar=self._grammar,
-            earlier=state.log.parts.get(state.step, ()),
-        )
+        try:
+            made = await generate_turn(
+                state.model,
+                request,
+                emit=state.emit,
+                answer_inline=self._answer_inline,
+                grammar=self._grammar,
+                earlier=state.log.parts.get(state.step, ()),
+            )
+        except Exception as error:
+            self._raised = error
+            raise
         written = TurnWritten(state.step, made.turn, made.finish, made.usage, made.guarantee or "", time.time())
         self._written.append(written)
         return written

@@ -108,7 +108,7 @@ async def test_a_conversation_is_handed_over_once_a_turn() -> None:
     turn = calls(("transfer_to_two", {}), ("transfer_to_one", {}))
     result = await Agent(ScriptedModel([turn]), handoffs=[one, two]).run("?")
     assert result.output == "I am two."
-    assert told(result.messages)[1] == "Not run, because the conversation was handed over already."
+    assert told(result.messages)[1] == "Not run, because the conversation can be handed over once a turn."
 
 
 async def test_a_router_can_only_choose() -> None:

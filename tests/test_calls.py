@@ -148,7 +148,7 @@ async def test_retries_bound_what_goes_wrong_with_one_tool() -> None:
         ScriptedModel(script), tools=[tool(retries=1)(picky)], limits=Limits(corrections=9)
     )
     assert (await once(turns(1, 5, 1, 5)).run("?")).output == "Done."
-    with pytest.raises(InvalidTurnError, match=r"2 calls of 'picky' in a row went wrong.*last: 2 is too small"):
+    with pytest.raises(InvalidTurnError, match=r"calls of 'picky' went wrong in 2 turns in a row.*last: 2 is too small"):
         await once(turns(1, 2, 5)).run("?")
 
 
