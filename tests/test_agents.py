@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from hermes_agent import Agent, Limits, RunContext
+from hermes_agent import Agent, GuaranteeError, Limits, ModelError, RunContext, Tool
 from hermes_agent.errors import ConfigurationError, LimitExceededError
 from hermes_agent.messages import AssistantMessage, ToolCall, ToolMessage
+from hermes_agent.pause import PausedRun
 from hermes_agent.testing import ScriptedModel
 
 pytestmark = pytest.mark.anyio
@@ -150,3 +151,40 @@ async def test_a_model_is_overridden_for_agents_inside_as_well() -> None:
     outer = Agent(ScriptedModel([calls(("inner", {"prompt": "?"})), "ok"]), tools=[inner.as_tool()])
     with inner.override(model=ScriptedModel(["scripted"])):
         assert told((await outer.run("?")).messages) == ["scripted"]
+
+
+async def test_the_guarantee_is_the_weakest_of_all_agents_that_had_the_conversation() -> None:
+    def pair(first: str, second: str) -> Agent[None, str]:
+        other = Agent(ScriptedModel(["ok"]), name="other", constrain=second)  # type: ignore[call-overload]  # spelled below
+        turn = calls(("transfer_to_other", {}))
+        made: Agent[None, str] = Agent(ScriptedModel([turn], guarantee="token"), handoffs=[other], constrain=first)  # type: ignore[call-overload]
+        return made
+
+    result = await pair("auto", "auto").run("?")
+    assert result.guarantee == "checked"
+    for first, second in (("strict", "auto"), ("auto", "strict"), ("strict", "off")):
+        with pytest.raises(GuaranteeError):
+            await pair(first, second).run("?")
+    again = await pair("auto", "auto").resume(PausedRun(result.run_id, result.records))
+    assert again.guarantee == "checked"
+
+
+async def test_an_agent_that_is_gone_is_missed_by_name() -> None:
+    other = Agent(ScriptedModel([]), name="other")
+    first = Agent(ScriptedModel([calls(("transfer_to_other", {}))]), handoffs=[other], name="first")
+    with pytest.raises(ModelError) as caught:  # the other has nothing to say
+        await first.run("?")
+    alone = Agent(ScriptedModel([]), name="first")
+    with pytest.raises(ConfigurationError, match="'first' cannot hand over to 'other'"):
+        await alone.resume(PausedRun(caught.value.run_id, caught.value.records))
+
+
+async def test_an_agent_that_waits_out_of_sight_is_a_mistake_with_a_way_out() -> None:
+    inner = Agent(ScriptedModel([calls(("pay", {}))]), tools=[Tool.from_schema(name="pay", parameters={})])
+
+    async def asks() -> str:
+        """Ask."""
+        return (await inner.run("?")).output
+
+    with pytest.raises(ConfigurationError, match=r"'asks' asked an agent.*out of sight[\s\S]*as_tool"):
+        await Agent(ScriptedModel([calls(("asks", {}))]), tools=[asks]).run("?")

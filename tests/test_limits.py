@@ -165,6 +165,40 @@ async def test_what_is_left_to_think_is_the_budget_of_the_next_turn() -> None:
     assert [request.reasoning.max_tokens for request in model.requests] == [11, 7, 2]
 
 
+async def test_several_limits_at_once_leave_one_last_turn() -> None:
+    limits = Limits(tool_calls=1, output_tokens=15, steps=9)
+    result = await Agent(Counting([call(1), call(2), "Done."]), tools=[add], limits=limits, on_limit="answer").run("?")
+    assert result.output == "Done."
+    assert result.usage.tool_calls == 1
+
+
+async def test_calls_inside_a_thought_are_refused_and_the_turn_goes_on() -> None:
+    wish = '<think>\n<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
+    model = ScriptedModel([wish, " well.\n</think>\nI do not know."], dialect="hermes-4-14b")
+    agent = Agent(
+        model,
+        tools=[add],
+        limits=Limits(tool_calls=0),
+        on_limit="answer",
+        reasoning=Reasoning("on", calls="inline"),
+    )
+    result = await agent.run("?")
+    assert result.output == "I do not know."
+    assert "tool_calls=0" in (result.limit or "")
+    assert "Not run" in (result.reasoning or "")
+
+
+async def test_a_last_turn_that_hangs_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hanging(ScriptedModel):
+        async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
+            await anyio.sleep_forever()
+            yield Chunk("")
+
+    monkeypatch.setattr("hermes_agent.run._LAST_SECONDS", 0.05)
+    with anyio.fail_after(20), pytest.raises(LimitExceededError, match="its last turn took too long"):
+        await Agent(Hanging([]), limits=Limits(seconds=0.05), on_limit="answer").run("?")
+
+
 def test_limits_that_mean_nothing_are_refused() -> None:
     for wrong in ({"repeats": 0}, {"concurrency": 0}, {"input_tokens": -1}, {"thinking_tokens": True}):
         with pytest.raises(ConfigurationError, match=next(iter(wrong))):

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from hermes_agent import Agent, Retry, RunContext
 from hermes_agent.errors import ConfigurationError, InvalidOutputError
 from hermes_agent.messages import ToolMessage
+from hermes_agent.pause import PausedRun
 from hermes_agent.testing import ScriptedModel
 
 pytestmark = pytest.mark.anyio
@@ -98,6 +99,43 @@ async def test_one_that_knows_partial_values_is_shown_them_and_only_it() -> None
     assert whole == [Report(city="Oslo", degrees=7)]
     assert [partial for _, partial in seen].count(False) == 1
     assert len(seen) > 2
+
+
+async def test_what_a_validator_meets_is_told_without_secrets() -> None:
+    def connects(report: Report) -> None:
+        raise ValueError("no answer from postgresql://app:hunter2@db/x")
+
+    with pytest.raises(InvalidOutputError) as caught:
+        await Agent(ScriptedModel([GOOD] * 9), output=Report, validators=[connects]).run("?")
+    assert "no answer from postgresql://app:" in told(caught.value.messages)[0]
+    assert "hunter2" not in str(list(caught.value.messages))
+
+
+async def test_a_run_that_has_ended_asks_for_no_other_answer() -> None:
+    strict = False
+
+    def fresh(report: Report) -> None:
+        if strict:
+            raise ValueError("too old")
+
+    model = ScriptedModel([GOOD, GOOD])
+    agent = Agent(model, output=Report, validators=[fresh])
+    result = await agent.run("?")
+    strict = True
+    with pytest.raises(InvalidOutputError, match="not accepted any more: too old"):
+        await agent.resume(PausedRun(result.run_id, result.records))
+    assert len(model.requests) == 1
+
+
+async def test_a_mistake_with_a_partial_value_names_the_value() -> None:
+    def careless(report: Report, *, partial: bool) -> None:
+        if report.degrees + 1 < 0:
+            raise Retry("cold")
+
+    agent = Agent(ScriptedModel([GOOD], chunk_size=4), output=Report, validators=[careless])
+    with pytest.raises(InvalidOutputError, match=r"on a partial value.*None"):
+        async with agent.stream("?") as stream:
+            [value async for value in stream.partials()]
 
 
 def test_what_cannot_check_is_refused() -> None:
