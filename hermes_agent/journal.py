@@ -74,8 +74,8 @@ class Journal:
         self._sync: Literal["full", "normal"] = sync
         self._busy_seconds = busy_seconds
         self._waiting: deque[Entry] = deque()
-        self._refused: dict[str, int] = {}
-        """The last record of each run that was refused: what follows it belongs to the history that was refused."""
+        self._refused: WeakSet[object] = WeakSet()
+        """Writers of whom a record was refused: what they have under way belongs to the history that was refused."""
         self._closed = False
         self._file, self._finalizer = self._unopened()
         _journals.add(self)
@@ -99,7 +99,7 @@ class Journal:
 
     # Writing
 
-    async def append(self, run_id: str, at: int, record: Record) -> None:
+    async def append(self, run_id: str, at: int, record: Record, *, writer: object | None = None) -> None:
         """Write the next record of a run. It is on disk when this returns.
 
         Records are written in the order of the calls, also when several tasks append at once. Where the caller is
@@ -109,13 +109,15 @@ class Journal:
             run_id: The run.
             at: The index of the record in its run: how many there are before it.
             record: The record.
+            writer: Who goes on with the run, where several of its records are under way at once: when one is refused,
+                so are all that the same object brings behind it. Any object that can be weakly referenced.
 
         Raises:
             JournalError: The file cannot be written; or the run has another number of records, because another
                 process goes on with it.
             ConfigurationError: The record holds something that is not JSON, or ``run_id`` is no id.
         """
-        entry = Entry.of(run_id, at, record)
+        entry = Entry.of(run_id, at, record, writer)
         self._check_open()
         self._waiting.append(entry)
         try:
@@ -157,13 +159,14 @@ class Journal:
 
         for entry in entries:
             try:
-                refused = self._refused.get(entry.run_id) == entry.at - 1
+                refused = entry.writer is not None and entry.writer in self._refused
                 there = entry.at + 1 if refused else journal_rows.insert(connection, entry)
             except (sqlite3.DataError, OverflowError) as error:  # too long for SQLite: a matter of this one alone
                 entry.error = self._problem(error)
                 continue
             if there is not None:
-                self._refused[entry.run_id] = entry.at
+                if entry.writer is not None:
+                    self._refused.add(entry.writer)
                 entry.error = self._out_of_turn(entry, there)
 
     def _out_of_turn(self, entry: Entry, there: int) -> JournalError:
@@ -188,7 +191,6 @@ class Journal:
             JournalError: There is no such run, or the file cannot be read.
         """
         nothing: list[Record] = []
-        self._refused.pop(run_id, None)  # whoever reads it anew goes on with the history there is
         found = self._in_turn(lambda connection: list(journal_rows.read(connection, run_id)), nothing)
         if not found:
             raise self._unknown(run_id)

@@ -80,6 +80,7 @@ class Entry:
         kind: That of the record, or ``run_failed``.
         body: The record as JSON.
         about: Agent and prompt as JSON, where it begins a run.
+        writer: Who brought it, if he said so.
         written: It is on disk.
         error: Why it is not.
     """
@@ -90,11 +91,12 @@ class Entry:
     time: float
     body: str
     about: str | None
+    writer: object | None = None
     written: bool = False
     error: Exception | None = None
 
     @classmethod
-    def of(cls, run_id: str, at: int, record: Record) -> Entry:
+    def of(cls, run_id: str, at: int, record: Record, writer: object | None = None) -> Entry:
         """A record as a row.
 
         Raises:
@@ -119,7 +121,7 @@ class Entry:
             about = json.dumps({"agent": record.agent, "prompt": record.prompt[:_PROMPT_CHARS]})
         # So that listing runs need not read their last records, which may hold long answers.
         kind = "run_failed" if isinstance(record, RunEnded) and record.error else record.kind
-        return cls(run_id, at, kind, record.at, body, about)
+        return cls(run_id, at, kind, record.at, body, about, writer)
 
 
 def insert(connection: sqlite3.Connection, entry: Entry) -> int | None:

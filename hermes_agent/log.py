@@ -11,6 +11,7 @@ from typing import Protocol
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from hermes_agent.errors import ConfigurationError
 from hermes_agent.messages import ToolCall
 from hermes_agent.record import (
     AnswerRejected,
@@ -27,7 +28,7 @@ from hermes_agent.record import (
     TurnWritten,
 )
 
-__all__ = ["Keeper", "RunLog"]
+__all__ = ["Keeper", "RunLog", "check_run_id"]
 
 _logger = logging.getLogger("hermes_agent.run")
 
@@ -134,6 +135,19 @@ class RunLog:
         log = RunLog(f"{self.run_id}/{call_id}", self.runs, self.keeper)
         log.lost = self.lost
         return log
+
+
+def check_run_id(run_id: object) -> None:
+    """Whether a user may call a run so; ``<run id>/<call id>`` names the run of an agent inside of another.
+
+    Raises:
+        ConfigurationError: It is no id.
+    """
+    if not isinstance(run_id, str) or not run_id or not run_id.isprintable() or "/" in run_id:
+        raise ConfigurationError(
+            f"run_id={run_id!r} cannot be the id of a run",
+            hint="use printable characters without '/', which names the runs inside of a run; None makes an id",
+        )
 
 
 def _inside_of_thoughts(records: Sequence[Record]) -> dict[int, list[CallEnded]]:

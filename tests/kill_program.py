@@ -41,13 +41,13 @@ class Watched(Journal):
         super().__init__(place.order.journal or place.folder / RUNS, sync=place.order.sync)
         self._place, self._met = place, False
 
-    async def append(self, run_id: str, at: int, record: Record) -> None:
+    async def append(self, run_id: str, at: int, record: Record, *, writer: object | None = None) -> None:
         what = f"{record.kind}{' inside' if '/' in run_id else ''}"
         self._place.point(f"write {what}")
         if not self._met:
             self._met = True
             self._place.meet()
-        await super().append(run_id, at, record)
+        await super().append(run_id, at, record, writer=writer)
         self._place.point(f"wrote {what}")
 
 

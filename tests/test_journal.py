@@ -24,10 +24,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hermes_agent import Agent
-from hermes_agent.errors import ConfigurationError, HermesError, ModelError
+from hermes_agent import Agent, tool
+from hermes_agent.errors import ConfigurationError, HermesError, ModelError, RunPaused
 from hermes_agent.journal import Journal, JournalError, RunState
-from hermes_agent.messages import ToolCall, ToolMessage, UserMessage
+from hermes_agent.messages import AssistantMessage, ToolCall, ToolMessage, UserMessage
 from hermes_agent.record import (
     CallBegan,
     CallEnded,
@@ -170,6 +170,10 @@ def test_the_event_loop_goes_on_while_the_disk_is_slow(journal: Journal, file: P
 # One history a run
 
 
+class Writer:
+    """Somebody who goes on with a run."""
+
+
 @pytest.mark.anyio
 async def test_a_second_process_that_goes_on_with_a_run_is_refused(journal: Journal, file: Path) -> None:
     await fill(journal, "run", RunBegan("q"), part(1))
@@ -184,14 +188,16 @@ async def test_a_second_process_that_goes_on_with_a_run_is_refused(journal: Jour
 async def test_nothing_follows_a_record_that_was_refused(journal: Journal, file: Path) -> None:
     """Else the loser's next record, such as the end of its run, would stand in the winner's history."""
     await fill(journal, "run", RunBegan("q"))
+    loser, winner = Writer(), Writer()
     with Journal(file) as other:
         await other.append("run", 1, part(1))
         for at in (1, 2, 3):
             with pytest.raises(JournalError, match="another process goes on with run 'run'"):
-                await journal.append("run", at, RunEnded(error="refused"))
+                await journal.append("run", at, RunEnded(error="refused"), writer=loser)
         assert other.records("run") == [RunBegan("q"), part(1)]
         assert journal.records("run") == [RunBegan("q"), part(1)]
-        await journal.append("run", 2, part(2))  # having read it, it goes on
+        await journal.append("run", 2, part(2), writer=winner)
+        await journal.append("run", 3, part(3))
 
 
 @pytest.mark.anyio
@@ -711,3 +717,64 @@ async def test_two_that_resume_one_run_do_not_both_run_its_tool(journal: Journal
     assert sent == ["Ada"]
     # One that comes when the other is through gets its answer once more.
     assert sorted(came) in (["It is sent.", "another process goes on with run 'run'"], ["It is sent."] * 2)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("shared", [True, False])
+async def test_of_two_that_resume_one_pause_one_wins_and_finishes(journal: Journal, file: Path, shared: bool) -> None:
+    paid: list[int] = []
+
+    @tool(approval=True)
+    async def pay(amount: int) -> str:
+        """Pay."""
+        paid.append(amount)
+        await came_to_nothing.wait()  # the loser's records are refused while the winner's tool runs
+        return "paid"
+
+    came_to_nothing = anyio.Event()
+    script = AssistantMessage(tool_calls=(ToolCall("pay", {"amount": 1}),))
+    with pytest.raises(RunPaused) as caught:
+        await Agent(ScriptedModel([script]), tools=[pay], journal=journal).run("Pay.", run_id="run")
+    pause = caught.value.run.approve(caught.value.run.pending[0])
+    came: list[str] = []
+
+    async def resume(own: Journal) -> None:
+        try:
+            came.append((await Agent(ScriptedModel(["Done."]), tools=[pay], journal=own).resume(pause)).output)
+        except JournalError as error:
+            came.append(type(error).__name__)
+            came_to_nothing.set()
+
+    with Journal(file) as other:
+        async with anyio.create_task_group() as group:
+            group.start_soon(resume, journal)
+            group.start_soon(resume, journal if shared else other)
+    assert came == ["JournalError", "Done."]
+    assert paid == [1]
+    assert journal.runs()[0].state == "ended"
+    assert [r.message.content for r in journal.records("run") if isinstance(r, CallEnded)] == ["paid"]
+
+
+@pytest.mark.anyio
+async def test_what_a_loser_has_under_way_is_refused_and_what_a_winner_has_is_not(journal: Journal, file: Path) -> None:
+    """The file is held until all of them wait, so that they are written in one transaction."""
+    await fill(journal, "run", RunBegan("q"), part(1))
+    loser, winner = Writer(), Writer()
+    refused: list[int] = []
+
+    async def write(at: int, writer: Writer) -> None:
+        try:
+            await journal.append("run", at, PartWritten(at, "won" if writer is winner else "lost"), writer=writer)
+        except JournalError:
+            assert writer is loser
+            refused.append(at)
+
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with anyio.create_task_group() as group:
+            for at, writer in ((2, winner), (2, loser), (3, loser), (3, winner), (4, loser)):
+                group.start_soon(write, at, writer)
+                await anyio.wait_all_tasks_blocked()
+            other.execute("ROLLBACK")
+    assert sorted(refused) == [2, 3, 4]
+    assert journal.records("run")[2:] == [PartWritten(2, "won"), PartWritten(3, "won")]

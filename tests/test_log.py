@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import cast
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from hermes_agent import Agent, Limits
+from hermes_agent import Agent, ConfigurationError, Limits
 from hermes_agent.journal import Journal, JournalError
-from hermes_agent.log import RunLog
+from hermes_agent.log import RunLog, check_run_id
 from hermes_agent.messages import AssistantMessage, ToolCall
 from hermes_agent.models.base import Request
 from hermes_agent.record import CallBegan, CallEnded, Record, RunBegan, RunEnded, TurnBegan
@@ -25,7 +26,7 @@ class Full:
     def __init__(self, run_id: str, kind: str) -> None:
         self.refused, self.kept = (run_id, kind), list[tuple[str, int, Record]]()
 
-    async def append(self, run_id: str, at: int, record: Record) -> None:
+    async def append(self, run_id: str, at: int, record: Record, *, writer: object | None = None) -> None:
         await anyio.lowlevel.checkpoint()
         if (run_id, record.kind) == self.refused:
             raise JournalError("the disk is full")
@@ -76,7 +77,7 @@ class Slow:
     def __init__(self) -> None:
         self.kept: list[tuple[int, Record]] = []
 
-    async def append(self, run_id: str, at: int, record: Record) -> None:
+    async def append(self, run_id: str, at: int, record: Record, *, writer: object | None = None) -> None:
         await anyio.sleep(0.004)
         self.kept.append((at, record))
 
@@ -108,7 +109,7 @@ async def test_nothing_begins_behind_a_record_of_a_run_that_was_cancelled_meanwh
         done.append(1)
 
     class Cancelling:
-        async def append(self, run_id: str, at: int, record: Record) -> None:
+        async def append(self, run_id: str, at: int, record: Record, *, writer: object | None = None) -> None:
             if isinstance(record, CallBegan):
                 scope.cancel()
             await anyio.lowlevel.checkpoint()
@@ -123,7 +124,7 @@ async def test_nothing_begins_behind_a_record_of_a_run_that_was_cancelled_meanwh
 
 async def test_a_run_whose_answer_is_recorded_is_not_late() -> None:
     class SlowAtTheEnd:
-        async def append(self, run_id: str, at: int, record: Record) -> None:
+        async def append(self, run_id: str, at: int, record: Record, *, writer: object | None = None) -> None:
             if isinstance(record, RunEnded):
                 await anyio.sleep(0.3)
 
@@ -132,3 +133,14 @@ async def test_a_run_whose_answer_is_recorded_is_not_late() -> None:
     result = await agent.run("?")
     assert (result.output, result.limit) == ("Done.", None)
     assert [type(r) for r in result.records[result.run_id]].count(RunEnded) == 1
+
+
+@pytest.mark.parametrize("wrong", ["", "tenant/42", "/", "a\nb", "\ud800", 7, b"run"])
+async def test_what_cannot_be_the_id_of_a_run_is_refused_by_name(wrong: object) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(f"run_id={wrong!r}")):
+        check_run_id(wrong)
+
+
+@pytest.mark.parametrize("run_id", ["run", "newsletter-7", "tenant:42", "Ünï 🧵"])
+async def test_other_ids_are_taken(run_id: str) -> None:
+    check_run_id(run_id)
