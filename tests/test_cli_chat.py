@@ -42,7 +42,7 @@ def test_an_error_leaves_the_chat_and_the_conversation_as_they_were(mine: Path, 
     questions = "".join(f"q{i}\n" for i in range(5))
     ran = hermes("chat", "-m", f"{mine}:greets", stdin=f"{questions}/save {kept}\n")
     assert ran.code == 0
-    assert "error: the script has no turn 4" in ran.err
+    assert "error: the script has ended: it has 3 turns" in ran.err
     assert len(Conversation.from_json(kept.read_text())) == 6
 
 

@@ -104,14 +104,20 @@ async def burst(upstream: str, numbers: range, traced: Callable[[], int]) -> Bur
     return Burst(answers, steps, memory, len(proxy.turns), proxy.most_in_flight)
 
 
+def threads() -> set[int]:
+    """Threads at work; those that wait for another function to run, whoever had them, end by themselves."""
+    idle = ("hermes_agent tool", "Trio thread", "AnyIO worker thread")
+    return {thread.ident or 0 for thread in threading.enumerate() if not thread.name.startswith(idle)}
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted in /proc, which is not here")
 async def test_two_hundred_runs_at_once(roomy: LlamaServer, traced: Callable[[], int]) -> None:
     with anyio.fail_after(240):
         await burst(roomy.url, range(1), traced)  # what is imported and learned on first use is no leak
-        before = files(), [thread.name for thread in threading.enumerate()], len(asyncio.all_tasks()), traced()
+        before = files(), threads(), len(asyncio.all_tasks()), traced()
         came = await burst(roomy.url, range(RUNS), traced)
         await until(lambda: files() <= before[0])
-        after = files(), [thread.name for thread in threading.enumerate()], len(asyncio.all_tasks()), traced()
+        after = files(), threads(), len(asyncio.all_tasks()), traced()
 
     assert came.answers == {number: f"{number}" for number in range(RUNS)}, "lost, or mixed up"
     assert came.steps == [1] * RUNS, "an answer of another run came first"
@@ -120,7 +126,8 @@ async def test_two_hundred_runs_at_once(roomy: LlamaServer, traced: Callable[[],
     sys.stdout.write(f"Bytes of Python's memory: {before[3]}, {came.memory}, {after[3]}\n")
     assert came.memory[RUNS] - came.memory[50] < 500_000, "it grows with the runs"
     assert after[3] - before[3] < 500_000, "something is kept"
-    assert after[1:3] == before[1:3], "threads or tasks are left"  # files were waited for above
+    assert after[1] <= before[1], "threads are left"
+    assert after[2] == before[2], "tasks are left"  # files were waited for above
 
 
 async def test_what_a_server_tells_is_asked_once_however_many_runs_begin() -> None:
