@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hermes_agent.json_text import dump_json
 from hermes_agent.limits import Limits, Usage
 from hermes_agent.messages import ToolCall
 
@@ -64,7 +64,7 @@ class Budget:
             return Reached(f"more than tool_calls={limits.tool_calls!r} calls", "raise Limits(tool_calls=…)")
         if limits.repeats is None:
             return None
-        keys = [f"{call.name} {dump_json(call.arguments)}" for call in calls]
+        keys = [f"{call.name} {json.dumps(call.arguments, sort_keys=True)}" for call in calls]
         # Only what is made again in this turn goes on counting.
         self._in_a_row = Counter({key: self._in_a_row[key] + count for key, count in Counter(keys).items()})
         for call, key in zip(calls, keys, strict=True):

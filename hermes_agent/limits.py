@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 from hermes_agent.errors import ConfigurationError
 
@@ -76,19 +77,27 @@ class Limits:
     tool_result_chars: int | None = 20_000
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps", "input_tokens", "output_tokens", "thinking_tokens", "turn_tokens", "seconds", "tool_seconds",
-            "concurrency", "repeats", "tool_result_chars",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise ConfigurationError(
-                    f"Limits({name}={value!r}) is not a number", hint=f"use a number, or {name}=None"
-                )
-            if value is not None and value <= 0:
-                raise ConfigurationError(
-                    f"Limits({name}={value!r}) allows nothing", hint=f"use a positive number, or {name}=None to lift it"
-                )
-        for name, least in (("tool_calls", self.tool_calls), ("corrections", self.corrections)):
-            if least is not None and least < 0:
-                raise ConfigurationError(f"Limits({name}={least!r}) is negative", hint="use 0 or more")
+        for field in fields(self):
+            _check(field.name, getattr(self, field.name))
+
+
+def _check(name: str, value: object) -> None:
+    """Whether a bound means something.
+
+    Raises:
+        ConfigurationError: It is no number of its kind, or allows nothing.
+    """
+    if value is None and name != "corrections":
+        return
+    given = f"Limits({name}={value!r})"
+    lifted = "" if name == "corrections" else f", or {name}=None to lift it"
+    if name in ("seconds", "tool_seconds"):
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            raise ConfigurationError(f"{given} is not a number", hint=f"use a number{lifted}")
+    elif isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigurationError(f"{given} is not a whole number", hint=f"use a whole number{lifted}")
+    if name in ("tool_calls", "corrections"):
+        if value < 0:
+            raise ConfigurationError(f"{given} is negative", hint=f"use 0 or more{lifted}")
+    elif value <= 0:
+        raise ConfigurationError(f"{given} allows nothing", hint=f"use a positive number{lifted}")

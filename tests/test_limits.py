@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import AsyncGenerator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -261,3 +265,40 @@ async def test_a_run_that_answered_because_time_was_up_is_the_same_once_more(tmp
         cut = await agent.resume("cut")
         assert (cut.output, cut.limit) == ("Three.", result.limit)
         assert began == ["stay"]
+
+
+async def test_arguments_in_another_order_are_the_same_call() -> None:
+    turns: list[ScriptedTurn] = [
+        AssistantMessage(tool_calls=(ToolCall("add", arguments),)) for arguments in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    ]
+    with pytest.raises(LimitExceededError, match="repeats=1"):
+        await Agent(ScriptedModel([*turns, "Done."]), tools=[add], limits=Limits(repeats=1)).run("?")
+
+
+WHOLE = (
+    "steps", "tool_calls", "input_tokens", "output_tokens", "thinking_tokens", "turn_tokens", "concurrency", "repeats",
+    "corrections", "tool_result_chars",
+)  # fmt: skip
+make_limits: Any = Limits
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Limits)])
+@pytest.mark.parametrize("value", [-1, math.nan, True, "3", [3], -math.inf])
+async def test_a_limit_that_is_no_number_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(f"{name}={value!r}")) as caught:
+        make_limits(**{name: value})
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("value", [2.5, 3.0, math.inf])
+async def test_what_is_counted_is_limited_by_whole_numbers(name: str, value: float) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(f"Limits({name}={value!r}) is not a whole number")):
+        make_limits(**{name: value})
+
+
+async def test_every_limit_but_that_of_corrections_can_be_lifted() -> None:
+    make_limits(**{field.name: None for field in fields(Limits) if field.name != "corrections"})
+    with pytest.raises(ConfigurationError, match="corrections=None"):
+        make_limits(corrections=None)
+    Limits(seconds=0.5, tool_seconds=math.inf, tool_calls=0, corrections=0)
