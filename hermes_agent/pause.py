@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.journal_rows import JournalError
@@ -78,8 +78,10 @@ class PausedRun:
         """Do not run a call; the model is told the reason.
 
         Raises:
-            ConfigurationError: No such call is pending.
+            ConfigurationError: No such call is pending, or the reason is no text.
         """
+        if not isinstance(cast("object", reason), str):
+            raise ConfigurationError(f"reason={reason!r} is no text", hint="say in words why, or leave it out")
         item = self._find(pending)
         return self._with(item, CallSettled(item.call.id, "denied", reason, at=time.time()))
 

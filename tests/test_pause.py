@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -322,3 +323,10 @@ def test_what_is_no_pause_is_refused() -> None:
     for text in ("", "{}", '{"version": 1, "run": "x", "runs": {}}', '{"version": 9}', "[1]"):
         with pytest.raises(ConfigurationError, match="not a saved run"):
             PausedRun.from_json(text)
+
+
+@pytest.mark.parametrize("reason", [None, 7, ["no"]])
+async def test_a_reason_that_is_no_text_is_refused(reason: Any) -> None:
+    paused = await paused_at(Agent(ScriptedModel([TWO]), tools=[delete, look]))
+    with pytest.raises(ConfigurationError, match=re.escape(f"reason={reason!r} is no text")):
+        paused.deny(paused.pending[0], reason)
