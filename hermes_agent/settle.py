@@ -25,7 +25,7 @@ from hermes_agent.validators import OutputValidator, Validator
 if TYPE_CHECKING:
     from hermes_agent.history import HistoryPolicy
 
-__all__ = ["ToolLike", "settle"]
+__all__ = ["ToolLike", "check_list", "settle"]
 
 ToolLike = Tool | Callable[..., Any]
 
@@ -60,8 +60,12 @@ def settle(
     _one_of("constrain", constrain, get_args(Constrain))
     _one_of("on_tool_error", on_tool_error, get_args(OnToolError))
     _one_of("on_limit", on_limit, get_args(OnLimit))
-    if not isinstance(cast("object", tools), Iterable):
-        raise ConfigurationError(f"tools={tools!r} is not a list", hint="pass tools=[...], even for one")
+    check_list("tools", tools)
+    check_list("examples", examples)
+    check_list("validators", validators)
+    check_list("hooks", hooks)
+    if not isinstance(cast("object", limits), Limits):
+        raise ConfigurationError(f"limits={limits!r} is not a Limits", hint="pass limits=Limits(...)")
     given = (*map(Tool.of, tools), *transfers)
     _check_room(reasoning, limits)
 
@@ -93,6 +97,16 @@ def settle(
         history_policy=history_policy,
         hand_offs=hand_offs,
     )
+
+
+def check_list(name: str, value: object) -> None:
+    """Whether an argument that takes several things was given several.
+
+    Raises:
+        ConfigurationError: It is one thing.
+    """
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        raise ConfigurationError(f"{name}={value!r} is not a list", hint=f"pass {name}=[...], even for one")
 
 
 def _hook(hook: Hooks[Any]) -> Hooks[Any]:
