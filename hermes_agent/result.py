@@ -129,7 +129,7 @@ def error_text(error: BaseException) -> str:
     length = 0
     waiting: list[BaseException] = [error]
     while waiting and length <= _ERROR_CHARS:
-        first = waiting.pop()
+        first = _as_raised(waiting.pop())
         if isinstance(first, BaseExceptionGroup):
             waiting.extend(reversed(cast("BaseExceptionGroup[BaseException]", first).exceptions))
             continue
@@ -137,6 +137,14 @@ def error_text(error: BaseException) -> str:
         length += len(told[-1]) + 2
     text = "; ".join(told)
     return text if len(text) <= _ERROR_CHARS else text[: _ERROR_CHARS - 1] + "…"
+
+
+def _as_raised(error: BaseException) -> BaseException:
+    """The error before Python put another in its place: a StopIteration must not leave a coroutine (PEP 479)."""
+    cause = error.__cause__
+    if isinstance(error, RuntimeError) and isinstance(cause, StopIteration | StopAsyncIteration):
+        return cause if str(error).endswith(("raised StopIteration", "raised StopAsyncIteration")) else error
+    return error
 
 
 def _error_line(error: BaseException, redaction: Redaction) -> str:

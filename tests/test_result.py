@@ -9,6 +9,7 @@ import time
 import traceback
 import uuid
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import PurePosixPath
@@ -19,7 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from hermes_agent import Agent
+from hermes_agent.messages import AssistantMessage, ToolCall, ToolMessage
 from hermes_agent.result import ToolResultError, cut, error_text, result_text
+from hermes_agent.testing import ScriptedModel
 from tests.naming import label
 
 
@@ -207,3 +211,36 @@ def test_megabytes_of_errors_cost_next_to_nothing() -> None:
     assert len(error_text(ExceptionGroup("g", [ValueError("m" * 10**6)] * 1000))) == 2000
     assert len(error_text(ValueError("Traceback (most recent call last):\n  x\n" * 30_000 + "end"))) < 2000
     assert time.process_time() - started < 2
+
+
+def stops() -> str:
+    raise StopIteration("the well is dry")
+
+
+async def stops_later() -> str:
+    raise StopIteration("the well is dry")
+
+
+async def ends_later() -> str:
+    raise StopAsyncIteration
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (stops, "StopIteration: the well is dry"),
+        (stops_later, "StopIteration: the well is dry"),
+        (ends_later, "StopAsyncIteration"),
+    ],
+)
+async def test_a_tool_that_stops_an_iteration_is_told_as_just_that(function: Callable[[], Any], text: str) -> None:
+    call = AssistantMessage(tool_calls=(ToolCall(function.__name__, {}),))
+    result = await Agent(ScriptedModel([call, "Done."]), tools=[function]).run("?")
+    assert [message.content for message in result.messages if isinstance(message, ToolMessage)] == [f"Error: {text}"]
+
+
+def test_another_error_that_came_of_one_is_told_as_it_is() -> None:
+    error = RuntimeError("no water")
+    error.__cause__ = StopIteration("the well is dry")
+    assert error_text(error) == "RuntimeError: no water"
