@@ -7,7 +7,7 @@ Other people's text cannot open a turn or make a call, whether there is a guard 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -68,6 +68,10 @@ class MarkupGuard(Hooks[Any]):
     ) -> None:
         if action not in ("log", "block", "raise"):
             raise ConfigurationError(f"action={action!r}", hint="choose 'log', 'block' or 'raise'")
+        tags: Collection[object] = allow  # whatever the annotation says
+        if isinstance(tags, str) or not all(isinstance(tag, str) and tag for tag in tags):
+            # Each letter of a string would be a tag, and nothing would be left to see.
+            raise ConfigurationError(f"allow={allow!r} is no set of tags", hint='give a set, such as {"<s>", "</s>"}')
         self._action, self._allow, self._dialect = action, frozenset(allow), named_dialect(dialect)
 
     async def around_turn(

@@ -94,6 +94,12 @@ async def test_an_unknown_action_is_refused() -> None:
         MarkupGuard("ban")  # type: ignore[arg-type]  # what is tested
 
 
+@pytest.mark.parametrize("allow", ["<s>", {"<s>", 5}, {""}, b"<s>"])
+async def test_tags_that_are_no_set_of_texts_are_refused(allow: Any) -> None:
+    with pytest.raises(ConfigurationError, match="is no set of tags"):
+        MarkupGuard("raise", allow=allow)
+
+
 def test_the_examples_in_docstrings_run() -> None:
     failed, tried = doctest.testmod(hermes_agent.guards)
     assert (failed, tried > 0) == (0, True)
