@@ -37,6 +37,44 @@ def test_a_page(saved: Path, tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8") == Trace.load(saved).to_html()
 
 
+def test_a_page_overwrites_no_run_and_nothing_but_pages(saved: Path, tmp_path: Path) -> None:
+    link, journal, notes = tmp_path / "link.html", tmp_path / "runs.db", tmp_path / "notes.txt"
+    link.symlink_to(saved)
+    journal_of(journal, whole_run())
+    notes.write_text("mine")
+    for file, said in (
+        (saved, "is the saved run itself"),
+        (link, "is the saved run itself"),
+        (notes, "is no HTML"),
+        (journal, "is a database"),
+        (Path("/dev/null"), "cannot write"),
+    ):
+        before = file.read_bytes()
+        ran = hermes("trace", saved, "--html", file)
+        assert (ran.code, file.read_bytes()) == (1, before)
+        assert said in ran.err.replace("\n", " ")
+        assert "hint:" in ran.err
+    assert hermes("trace", journal, "--html", journal).code == 1
+    page = tmp_path / "page.html"
+    assert [hermes("trace", saved, "--html", page).code for _ in range(2)] == [0, 0]
+    assert page.read_text(encoding="utf-8").startswith("<!")
+
+
+@pytest.mark.parametrize("other", ["--history", "--save"])
+def test_a_run_is_not_saved_over_its_conversation(other: str, tmp_path: Path) -> None:
+    tools, file = tools_file(tmp_path), tmp_path / "talk.json"
+    asks = ["run", "Add.", "--model", f"{tools}:adds", "--tools", f"{tools}:add"]
+    assert hermes(*asks, "--save", file).code == 0
+    assert hermes(*asks, "--save", file, "--history", file).code == 0
+    before = file.read_bytes()
+    ran = hermes(*asks, other, file, "--trace", tmp_path / "." / "talk.json")
+    assert (ran.code, file.read_bytes()) == (1, before)
+    assert "are the same file" in ran.err.replace("\n", " ")
+    new = tmp_path / "new.json"
+    assert hermes(*asks, "--save", new, "--trace", new).code == 1
+    assert not new.exists()
+
+
 def test_json(saved: Path) -> None:
     told = json.loads(hermes("trace", saved, "--json").out)
     assert [[call["state"] for call in step["calls"]] for step in told["steps"]] == [

@@ -161,6 +161,8 @@ def _answered(asked: _Asked, shown: Console | Trace) -> RunResult[Any]:
 
     files.check_writable(asked.save)
     files.check_writable(asked.trace)
+    for other in (("--history", asked.history), ("--save", asked.save)):  # these two may be one: it goes on
+        files.check_apart(("--trace", asked.trace), other)
     with asked.options.agent() as agent:
         earlier = files.load(asked.history)
         question = _something(read_text("-").strip()) if asked.question == "-" else asked.question

@@ -45,9 +45,9 @@ def trace(
 ) -> None:
     """Show a saved run."""
     with reported(debug):
-        from hermes_agent.cli.history import check_writable, write
+        from hermes_agent.cli.history import check_page, write
 
-        check_writable(html)
+        check_page(html, file)
         loaded = _load(file, run)
         if html is not None:
             write(loaded.to_html(), html)
