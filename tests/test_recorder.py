@@ -21,8 +21,8 @@ from hermes_agent.formats import TurnGrammar, dialect
 from hermes_agent.messages import UserMessage
 from hermes_agent.models.base import Chunk, Guarantee, Model, Request
 from hermes_agent.models.fallback import Fallback
-from hermes_agent.testing import Recorder, Replay, ScriptedModel
 from hermes_agent.redaction import REMOVED, Redaction
+from hermes_agent.testing import Recorder, Replay, ScriptedModel
 
 KEY = "sk-proj-0123456789abcdef"
 
