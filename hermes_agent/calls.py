@@ -159,14 +159,20 @@ class Calls:
         return outcome
 
     async def _hooked(self, call: ToolCall) -> CallEnded:
-        proceed: Callable[[ToolCall], Awaitable[CallEnded]] = self._settle
+        ran: list[CallEnded] = []
+
+        async def settle(call: ToolCall) -> CallEnded:
+            ran.append(await self._settle(call))
+            return ran[-1]
+
+        proceed: Callable[[ToolCall], Awaitable[CallEnded]] = settle
         context = self.context_for(call)
         for hook in reversed(self.hooks):
             proceed = around(hook.around_call, context, proceed)
         try:
             ended = await proceed(call)
         except Retry as retry:
-            return refuse(call, str(retry))
+            ended = refuse(call, str(retry))
         except (HermesError, Waits):
             raise
         except Exception as error:
@@ -176,7 +182,7 @@ class Calls:
                 f"a hook around {call.name!r} returned {ended!r}, which is no result of call {call.id!r}",
                 hint="return what proceed() gave, or blocked(call, reason)",
             )
-        return ended
+        return _with_costs(ended, ran)
 
     async def _settle(self, call: ToolCall) -> CallEnded:
         """Validate a call, ask for a word if it needs one, and run it.
@@ -278,6 +284,14 @@ class Calls:
         self._errors[call.id] = error
         text = error_text(error)
         return replace(_ended(call, f"Error: {text}", is_error=True), seconds=seconds, error=text)
+
+
+def _with_costs(ended: CallEnded, ran: Sequence[CallEnded]) -> CallEnded:
+    """A result that a hook may have put in the place of others: what was run was run, whatever the model is told."""
+    if not any(each.ran for each in ran) or ended in ran[-1:]:
+        return ended
+    used = sum((each.usage for each in ran), NOTHING)
+    return replace(ended, ran=True, seconds=sum(each.seconds for each in ran), usage=used)
 
 
 def _costing(ended: CallEnded, context: RunContext[Any] | None, seconds: float) -> CallEnded:

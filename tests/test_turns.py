@@ -9,10 +9,10 @@ from typing import Any
 import anyio
 import pytest
 
-from hermes_agent import Agent, Limits, Reasoning, RunContext, RunResult
+from hermes_agent import Agent, Limits, Reasoning, Retry, RunContext, RunResult
 from hermes_agent.errors import HookError, LimitExceededError
 from hermes_agent.events import Final
-from hermes_agent.hooks import Hooks
+from hermes_agent.hooks import Hooks, blocked
 from hermes_agent.messages import AssistantMessage, ToolCall, ToolMessage
 from hermes_agent.models.base import Request
 from hermes_agent.pause import PausedRun
@@ -152,3 +152,31 @@ async def test_an_answer_that_time_overtakes_is_no_answer_then_or_when_the_run_i
         PausedRun("r", result.records)
     )
     assert (again.output, again.messages, again.usage) == ("Last.", result.messages, result.usage)
+
+
+class Hiding(Hooks[Any]):
+    """Keeps results from the model."""
+
+    def __init__(self, retry: bool) -> None:
+        self.retry = retry
+
+    async def around_call(
+        self, context: RunContext[Any], call: ToolCall, proceed: Callable[[ToolCall], Awaitable[CallEnded]]
+    ) -> CallEnded:
+        await proceed(call)
+        if self.retry:
+            raise Retry("That was not good.")
+        return blocked(call, "Nobody may see this.")
+
+
+@pytest.mark.parametrize("retry", [False, True])
+async def test_a_call_that_was_run_counts_whatever_a_hook_makes_of_its_result(retry: bool) -> None:
+    inner = Agent(ScriptedModel(["secret"]), name="inner")
+    turn = AssistantMessage(tool_calls=(ToolCall("inner", {"prompt": "?"}),))
+    agent = Agent(ScriptedModel([turn, "Done."]), tools=[inner.as_tool()], hooks=[Hiding(retry)])
+    result = await agent.run("?")
+    assert (result.usage.tool_calls, result.usage.steps) == (1, 3)
+    (ended,) = [record for record in result.records[result.run_id] if isinstance(record, CallEnded)]
+    assert ended.ran
+    assert ended.invalid == retry
+    assert "secret" not in ended.message.content
