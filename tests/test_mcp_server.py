@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import shlex
 import signal
 import subprocess
 import sys
@@ -181,6 +184,62 @@ async def test_a_client_that_gives_up_cancels_the_tool(server: StdioServerParame
         assert text_of(await client.call_tool("add", {"a": 1, "b": 1})) == "2"
 
 
+PRINTS = '''
+import os
+import sys
+
+early = sys.stdout
+
+
+def chatty(times: int) -> str:
+    """Print."""
+    for _ in range(times):
+        print("stray line")
+        early.write("stray text")
+    os.write(1, b"stray bytes")
+    os.system("echo stray child")
+    return "done"
+'''
+
+
+@pytest.mark.parametrize("times", [1, 5000])
+async def test_what_a_tool_prints_never_reaches_the_client(times: int, tmp_path: Path) -> None:
+    wire = tmp_path / "wire"
+    started = parameters(tools_file(tmp_path, PRINTS))
+    kept = ["-c", 'wire=$1; shift; "$@" 2>/dev/null | tee "$wire"', "sh", str(wire), started.command, *started.args]
+    async with Client(StdioServerParameters(command="sh", args=kept, env=started.env)) as client:
+        assert text_of(await client.call_tool("chatty", {"times": times})) == "done"
+    lines = wire.read_text().splitlines()
+    assert lines
+    assert all(json.loads(line)["jsonrpc"] == "2.0" for line in lines)
+
+
+async def test_a_program_that_serves_keeps_its_prints_from_the_client(tmp_path: Path) -> None:
+    wire = tmp_path / "wire"
+    program = tools_file(
+        tmp_path,
+        PRINTS + "\nimport anyio\nfrom hermes_agent.integrations.mcp import serve_stdio\n\n"
+        "anyio.run(serve_stdio, chatty)\n",
+    )
+    kept = ["-c", f'"$@" 2>/dev/null | tee {wire}', "sh", sys.executable, str(program)]
+    async with Client(StdioServerParameters(command="sh", args=kept, env=parameters().env)) as client:
+        assert text_of(await client.call_tool("chatty", {"times": 2})) == "done"
+    assert all(line.startswith("{") for line in wire.read_text().splitlines())
+
+
+async def test_what_a_tool_raises_is_logged_in_full_for_those_alone_who_debug(caplog: pytest.LogCaptureFixture) -> None:
+    def secretive() -> str:
+        """Fail."""
+        raise ValueError("what was said")
+
+    with caplog.at_level(logging.INFO, "hermes_agent.mcp"):
+        async with served(secretive) as client:
+            assert "what was said" in text_of(await client.call_tool("secretive"))
+    ours = [record for record in caplog.records if record.name == "hermes_agent.mcp"]
+    assert [record.getMessage() for record in ours] == ["tool 'secretive' failed: ValueError"]
+    assert not ours[0].exc_info
+
+
 async def test_an_agent_is_one_tool_that_tells_its_steps(mine: Path) -> None:
     told: list[str] = []
 
@@ -318,6 +377,26 @@ def test_the_command_lists_the_tools_of_a_server(url: str) -> None:
     assert "no-such-command-anywhere" in failed.err
     assert hermes("mcp", "list", "-H", "X: 1", "--", "ls").code == 1
     assert hermes("mcp", "list", "-H", "X", url).code == 1
+    assert (
+        hermes("mcp", "list", shlex.join([sys.executable, "-c", "pass"])).err.count("it ended before it answered") == 1
+    )
+
+
+@pytest.mark.parametrize("option", [("--port", "8000"), ("--host", "127.0.0.1")])
+def test_where_to_listen_is_only_for_http(option: tuple[str, str]) -> None:
+    ran = hermes("mcp", "serve", "calculator", *option)
+    assert ran.code == 2
+    assert "--http" in ran.err
+
+
+def test_a_command_that_is_no_server_is_told_without_a_traceback() -> None:
+    with process("mcp", "list", "--", "echo", "hello") as listing:
+        out, err = listing.communicate()
+    assert (listing.returncode, out) == (1, "")
+    assert "Traceback" not in err
+    assert "hello" not in err
+    assert err.startswith("error: MCP server 'echo' cannot be used")
+    assert "env NAME=value command" in " ".join(err.split())
 
 
 def test_run_and_chat_take_tools_of_servers(url: str, tmp_path: Path) -> None:

@@ -64,8 +64,14 @@ def serve(
         ),
     ],
     http: Annotated[bool, typer.Option("--http", help="Serve over streamable HTTP.")] = False,
-    host: Annotated[str, typer.Option(help="The address to listen on; there is no login.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
+    host: Annotated[
+        str | None,
+        typer.Option(help="With --http: the address to listen on; there is no login.", show_default="127.0.0.1"),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="With --http: the port; 0 takes a free one.", show_default="8000"),
+    ] = None,
     name: Annotated[str, typer.Option(help="The server's name.")] = "hermes-agent-sdk",
     approved: Annotated[
         bool, typer.Option("--approved", help="Serve tools that ask for approval too: the client asks its user.")
@@ -73,15 +79,19 @@ def serve(
     debug: DebugOption = False,
 ) -> None:
     """Serve tools, or an agent."""
+    for option, value in (("--host", host), ("--port", port)):
+        if value is not None and not http:
+            raise typer.BadParameter(f"{value!r} is of use with --http alone", param_hint=option)
+    where = {"host": host or "127.0.0.1", "port": 8000 if port is None else port} if http else None
     with reported(debug):
         integration = _integration()
         with redirect_stdout(sys.stderr):  # what a file prints while it is loaded is not for the client
             found = [item for spec in served for item in _loaded(spec)]
-        _run_server(integration, found, http=http, host=host, port=port, name=name, approved=approved)
+        _run_server(integration, found, where, name=name, approved=approved)
 
 
 def _run_server(
-    integration: Any, found: Sequence[Any], *, http: bool, host: str, port: int, name: str, approved: bool
+    integration: Any, found: Sequence[Any], where: dict[str, Any] | None, *, name: str, approved: bool
 ) -> None:
     import anyio
 
@@ -92,15 +102,15 @@ def _run_server(
             def started(self, value: str | None = None) -> None:
                 print(f"serving at {value}", file=sys.stderr, flush=True)
 
-        await integration.serve_http(found, host=host, port=port, name=name, approved=approved, task_status=Told())
+        await integration.serve_http(found, **where or {}, name=name, approved=approved, task_status=Told())
 
     async def over_stdio() -> None:
         await integration.serve_stdio(found, name=name, approved=approved)
 
-    if not http:
+    if where is None:
         # A thread waits for the client's next line, and Python would wait for that thread.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    anyio.run(over_http if http else over_stdio)
+    anyio.run(over_stdio if where is None else over_http)
 
 
 def _loaded(spec: str) -> Sequence[Tool | Agent[Any, Any]]:
@@ -135,7 +145,7 @@ def list_(
 def _address(words: Sequence[str], headers: Sequence[str]) -> Server:
     is_url = len(words) == 1 and words[0].startswith(("http://", "https://"))
     if not headers:
-        return words[0] if is_url else list(words)
+        return words[0] if len(words) == 1 else list(words)  # one word may be a whole command line, as for --mcp
     if not is_url:
         raise ConfigurationError(f"--header was given with the command {shlex.join(words)!r}", hint="give a URL")
     read: dict[str, str] = {}

@@ -20,6 +20,7 @@ import anyio
 from hermes_agent.errors import HermesError
 from hermes_agent.integrations.mcp.address import Http, Stdio
 from hermes_agent.integrations.mcp.content import answer_text
+from hermes_agent.integrations.mcp.quiet import quiet_sdk
 
 if TYPE_CHECKING:
     import mcp_types
@@ -35,6 +36,10 @@ _logger = logging.getLogger("hermes_agent.mcp")
 
 _WORDS = 4000  # bytes of standard error that are kept
 _SILENCE = 300.0  # seconds an HTTP server may say nothing at all while it answers
+_COMMAND_HINT = (
+    "check the command, its arguments and cwd; it is given few of our environment variables, no keys among them: give "
+    "it more by Stdio(env={...}), or as `env NAME=value command`"
+)
 _PAGES = 1000  # of a list of tools; a server that never ends one must not hold us
 
 
@@ -95,16 +100,20 @@ class Link:
                 client_info=Implementation(name="hermes-agent-sdk", version=_version()),
                 message_handler=self._heard,
             )
-            async with client:
-                offer = await _offer(client)
-                self._client = client
-                task_status.started(offer)
-                told = True
-                await self._stop.wait()
+            with quiet_sdk():
+                async with client:
+                    offer = await _offer(client)
+                    self._client = client
+                    task_status.started(offer)
+                    told = True
+                    await self._stop.wait()
         except Exception as error:
             if not told:
                 raise self._unreachable(error) from error
-            _logger.warning("the connection to MCP server %r broke: %s", self.server.shown, _first(error))
+            _logger.warning(
+                "the connection to MCP server %r broke: %s", self.server.shown, type(_first(error)).__name__
+            )
+            _logger.debug("the connection to MCP server %r broke", self.server.shown, exc_info=error)
         finally:
             self._client = None
 
@@ -152,7 +161,7 @@ class Link:
         )
         if words:
             error.add_note(f"standard error of {self.server.shown!r} ended with:\n{words}")
-            _logger.warning("MCP server %r ended; its standard error ends with:\n%s", self.server.shown, words)
+        _logger.warning("MCP server %r cannot answer a call of %r: it has ended", self.server.shown, name)
         return error
 
     def _unreachable(self, error: BaseException) -> McpServerError:
@@ -165,7 +174,7 @@ class Link:
         said = f"; its standard error ends with:\n{words}" if words else ""
         return McpServerError(
             f"MCP server {self.server.shown!r} cannot be used: {why}{said}",
-            hint="check the command, its arguments and cwd"
+            hint=_COMMAND_HINT
             if isinstance(self.server, Stdio)
             else "check the URL, its path and the headers, and that the server runs",
             raw=words,

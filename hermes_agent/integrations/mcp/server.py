@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -147,7 +149,14 @@ async def serve_stdio(
 
     server = mcp_server(served, name=name, version=version, instructions=instructions, deps=deps, approved=approved)
     async with stdio_server() as (reading, writing):
-        await server.run(reading, writing, server.create_initialization_options())
+        # The SDK has our standard output lead to standard error meanwhile; but what Python's own stream still held at
+        # the end would go to the client.
+        ours = sys.stdout
+        try:
+            with redirect_stdout(sys.stderr):
+                await server.run(reading, writing, server.create_initialization_options())
+        finally:
+            ours.flush()
 
 
 async def serve_http(
@@ -285,7 +294,8 @@ async def _answer(tool: Tool, arguments: Mapping[str, Any], context: RunContext[
     except (ToolArgumentsError, Retry) as error:
         return error_of(str(error))
     except (Exception, SystemExit) as error:  # whatever a tool raises is its result
-        _logger.info("tool %r failed", tool.name, exc_info=error)
+        _logger.info("tool %r failed: %s", tool.name, type(error).__name__)
+        _logger.debug("tool %r failed", tool.name, exc_info=error)
         # Type and message only: a traceback tells the model nothing and may hold secrets.
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return error_of(f"Error: {cut(Redaction().text(text), 2000)}")
