@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import pty
 import sys
@@ -13,6 +14,7 @@ from hermes_agent.cli.approvals import settled
 from hermes_agent.messages import ToolCall
 from hermes_agent.pause import PausedRun
 from hermes_agent.record import CallSettled, PendingCall, RunBegan, RunWaited
+from tests.command import hermes, tools_file
 
 
 class Typist:
@@ -67,6 +69,44 @@ def test_each_call_is_asked_about_and_the_end_of_the_input_runs_nothing(monkeypa
     monkeypatch.setattr("builtins.input", ended)
     with pytest.raises(KeyboardInterrupt):
         settled(paused("approval"), Console(quiet=True))
+
+
+def test_a_question_mark_says_what_may_be_typed_and_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", Typist(["?", "?", "y"]))
+    out = Console(file=io.StringIO())
+    done = settled(paused("approval"), out)
+    assert [r.decision for r in done.runs["r"] if isinstance(r, CallSettled)] == ["approved"]
+    assert isinstance(out.file, io.StringIO)
+    assert out.file.getvalue().count("y runs it") == 2
+    monkeypatch.setattr("builtins.input", Typist(["?"]))
+    assert not settled(paused("external"), out).pending  # a result may be any text
+
+
+ASKS = """
+from hermes_agent import tool
+from hermes_agent.testing import ScriptedModel
+
+@tool(approval=True)
+def pay(n: int) -> str:
+    '''Pay.'''
+    return f"paid {n}"
+
+def model() -> ScriptedModel:
+    return ScriptedModel(['<tool_call>{"name": "pay", "arguments": {"n": 3}}</tool_call>'])
+"""
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_without_a_terminal_the_run_waits_and_is_kept(as_json: list[str], tmp_path: Path) -> None:
+    asks, kept = tools_file(tmp_path, ASKS), tmp_path / "run.json"
+    ran = hermes("run", "Pay.", "-m", f"{asks}:model", "-t", f"{asks}:pay", "--trace", kept, *as_json)
+    assert ran.code == 1
+    said = " ".join((ran.out + ran.err).split())
+    assert "run it on a terminal" in said
+    assert "--trace FILE" in said
+    assert ".resume(" not in said
+    run = PausedRun.from_json(kept.read_text())
+    assert [(pending.call.name, pending.reason) for pending in run.pending] == [("pay", "approval")]
 
 
 TOOLS = """

@@ -21,6 +21,10 @@ _QUESTIONS = {
     "external": "its result: ",
     "interrupted": "it was cut off and may have been run. Run it again? [y/N, or its result] ",
 }
+_WORDS = {
+    "approval": "y runs it; n, or nothing, does not; anything else does not either, and is told to the model",
+    "interrupted": "y runs it again; n, or nothing, does not; anything else is given to the model as its result",
+}
 
 
 def can_ask() -> bool:
@@ -37,7 +41,9 @@ def settled(paused: PausedRun, out: Console) -> PausedRun:
     for pending in paused.pending:
         shown = f"{pending.call.name} {json.dumps(pending.call.arguments, ensure_ascii=False)}"
         out.print(safe(shown), style="yellow", markup=False, highlight=False)
-        paused = _word(paused, pending, _ask(_QUESTIONS[pending.reason]))
+        while (word := _ask(_QUESTIONS[pending.reason])) == "?" and pending.reason in _WORDS:
+            out.print(_WORDS[pending.reason], markup=False, highlight=False)
+        paused = _word(paused, pending, word)
     return paused
 
 

@@ -17,7 +17,7 @@ import typer
 if TYPE_CHECKING:
     from hermes_agent.errors import HermesError
 
-__all__ = ["INTERRUPTED", "leave", "report", "reported"]
+__all__ = ["INTERRUPTED", "hint_of", "leave", "report", "reported"]
 
 INTERRUPTED = 130  # what shells give a command that SIGINT ended: 128 + 2
 
@@ -29,18 +29,27 @@ def report(error: HermesError) -> None:
     out = console(sys.stderr)
     out.print("error: ", style="bold red", end="")
     out.print(safe(error.message))
-    if error.hint:
+    if hint := hint_of(error):
         out.print("hint:  ", style="bold", end="")
-        out.print(safe(_on_the_command_line(error.hint)))
+        out.print(safe(hint))
 
 
-def _on_the_command_line(hint: str) -> str:
-    """A hint written for programs, in the words of this command."""
+def hint_of(error: HermesError) -> str:
+    """The hint of an error, which is written for programs, in the words of this command."""
+    from hermes_agent.errors import RunPaused
+
+    if isinstance(error, RunPaused):
+        return _PAUSED
+    hint = error.hint
     for python, option in _OPTIONS.items():
         hint = hint.replace(python, option)
     return hint
 
 
+_PAUSED = (
+    "run it on a terminal, where you are asked; or keep the run with --trace FILE, and go on in a program with "
+    "PausedRun.from_json"
+)
 _OPTIONS = {
     "Limits(steps=…)": "--max-steps",
     "Limits(turn_tokens=…)": "--max-tokens",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from hermes_agent.cli.exits import INTERRUPTED, reported
+from hermes_agent.cli.exits import INTERRUPTED, hint_of, reported
 from hermes_agent.cli.options import (
     AgentOptions,
     Constrain,
@@ -203,7 +203,7 @@ def _print_object(asked: _Asked, out: TextIO, debug: bool) -> None:
 
 
 def _described(error: HermesError) -> dict[str, Any]:
-    return _error(type(error).__name__, error.message, error.hint, error.raw, error.attempts)
+    return _error(type(error).__name__, error.message, hint_of(error), error.raw, error.attempts)
 
 
 def _error(name: str, message: str, hint: str = "", raw: str = "", attempts: Sequence[str] = ()) -> dict[str, Any]:
