@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import cast
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -63,6 +63,20 @@ def test_what_is_no_turn_is_refused() -> None:
     wrong = cast("ScriptedTurn", lambda request: 21)  # pyright: ignore[reportUnknownLambdaType]  # wrong on purpose
     with pytest.raises(ConfigurationError, match="turn 2 of the script is 21"):
         Agent(ScriptedModel([CALL, wrong]), tools=[add]).run_sync("Hi")
+
+
+@pytest.mark.parametrize("turns", ["hello", b"hello", 5, None, [5], ["fine", None]])
+def test_what_is_no_script_is_refused_at_once(turns: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"is no list of turns|turn \d of the script is"):
+        ScriptedModel(turns)
+
+
+def test_turns_that_are_made_as_it_goes_are_checked_as_it_goes() -> None:
+    turns: Any = (turn for turn in ["Fine.", 5])
+    model = ScriptedModel(turns)
+    assert Agent(model).run_sync("Hi").output == "Fine."
+    with pytest.raises(ConfigurationError, match="turn 2 of the script is 5"):
+        Agent(model).run_sync("Hi")
 
 
 def test_the_end_of_the_script_says_what_was_asked() -> None:

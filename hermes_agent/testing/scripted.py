@@ -20,6 +20,7 @@ ScriptedTurn: TypeAlias = str | AssistantMessage | Exception | Callable[[Request
 makes one of the first two from the request."""
 
 _SHOWN = 300
+_TURN_HINT = "a turn is a str, an AssistantMessage, an exception, or a function that returns one of the first two"
 
 
 class ScriptedModel:
@@ -33,6 +34,9 @@ class ScriptedModel:
         chunk_size: Characters a chunk; ``None`` writes each turn in one piece.
         finish_reason: How the turns end; ``"length"`` plays a turn that was cut off.
         guarantee: What the model claims to enforce. It enforces nothing.
+
+    Raises:
+        ConfigurationError: The script is no list, or holds what is no turn.
 
     Attributes:
         requests: Every request so far. ``messages`` is live: it shows the conversation as it is now.
@@ -59,7 +63,7 @@ class ScriptedModel:
     ) -> None:
         self.dialect = named_dialect(dialect)
         self.requests: list[Request] = []
-        self._turns = iter(turns)
+        self._turns = iter(_checked(turns))
         self._written = 0
         self._chunk_size = chunk_size
         self._finish_reason: FinishReason = finish_reason
@@ -98,15 +102,12 @@ class ScriptedModel:
         """A turn as it is written."""
         if isinstance(turn, Exception):
             raise turn
+        _check(turn, self._written)
         written = turn if isinstance(turn, str | AssistantMessage) else turn(request)
         if isinstance(written, AssistantMessage):
             return _spelled(written, self.dialect)
         if not isinstance(cast("object", written), str):
-            raise ConfigurationError(
-                f"turn {self._written} of the script is {written!r}",
-                hint="a turn is a str, an AssistantMessage, an exception, or a function that returns one of the first "
-                "two",
-            )
+            raise ConfigurationError(f"turn {self._written} of the script is {written!r}", hint=_TURN_HINT)
         return written
 
     def assert_complete(self) -> None:
@@ -122,6 +123,22 @@ class ScriptedModel:
                 f"{_counted(len(self.requests), 'request')}"
                 + (f", the last behind {_last(self.requests[-1].messages)}" if self.requests else "")
             )
+
+
+def _checked(turns: Iterable[ScriptedTurn]) -> Iterable[ScriptedTurn]:
+    """What is a script. Turns of one that makes them as it goes are looked at one by one."""
+    given: object = turns  # whatever the annotation says
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ConfigurationError(f"turns={given!r} is no list of turns", hint=f"give a list; {_TURN_HINT}")
+    if isinstance(turns, Sequence):
+        for number, turn in enumerate(turns, 1):
+            _check(turn, number)
+    return turns
+
+
+def _check(turn: object, number: int) -> None:
+    if not (isinstance(turn, str | AssistantMessage | Exception) or callable(turn)):
+        raise ConfigurationError(f"turn {number} of the script is {turn!r}", hint=_TURN_HINT)
 
 
 def _spelled(message: AssistantMessage, dialect: Dialect) -> str:
