@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from hermes_agent import Agent, LimitExceededError, Limits, ModelError, Retry, RunContext, Sampling, tool
-from hermes_agent.errors import RunPaused, ToolFailedError
+from hermes_agent.errors import ConfigurationError, RunPaused, ToolFailedError
 from hermes_agent.formats.parser import parse
 from hermes_agent.formats.wire import serialise_call
 from hermes_agent.integrations.otel import CAPTURE, OpenTelemetry
@@ -210,6 +210,12 @@ async def test_content_is_recorded_where_it_is_asked_for(seen: Seen, monkeypatch
     call = attributes(seen.one("execute_tool"))
     assert json.loads(call["gen_ai.tool.call.arguments"]) == {"city": "Paris"}
     assert call["gen_ai.tool.call.result"] == f"It rains in Paris: {SECRET}."
+
+
+@pytest.mark.parametrize("content", ["no", 0, []])
+def test_content_is_a_bool(content: Any) -> None:
+    with pytest.raises(ConfigurationError, match="content="):
+        OpenTelemetry(content=content)
 
 
 def test_an_unknown_word_in_the_environment_is_said_and_records_nothing(

@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import anyio
 
 from hermes_agent.calls import Waits  # a call that waits has not failed
 from hermes_agent.context import RunContext
-from hermes_agent.errors import RunPaused
+from hermes_agent.errors import ConfigurationError, RunPaused
 from hermes_agent.hooks import Hooks
 from hermes_agent.integrations.otel_content import (
     dumped,
@@ -93,6 +93,8 @@ class OpenTelemetry(Hooks[Any]):
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
     ) -> None:
+        if not isinstance(cast("object", content), bool | None):
+            raise ConfigurationError(f"content={content!r}", hint="give True, False, or None to ask the environment")
         self._content = _asked_for_content() if content is None else content
         ours = _version()
         self._tracer = get_tracer("hermes_agent", ours, tracer_provider)
