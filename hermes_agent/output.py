@@ -263,10 +263,17 @@ def _typed(spec: Any) -> Output[Any]:
             lines = pydantic_problems(error, value)
             raise OutputError([problem((), f"{describe(value)} cannot be read back:"), *lines]) from error
         except PydanticSerializationError as error:
-            raise OutputError([problem((), f"{describe(value)} is not of type {name}: {error}")]) from error
+            raise OutputError([problem((), f"{describe(value)} is not of type {name}{_unfit(error)}")]) from error
 
     name = spec.__name__ if inspect.isclass(spec) else repr(spec).replace("typing.", "")
     return Output("json", name, schema=schema, source=adapter, _read=read, _plain=plain)
+
+
+def _unfit(error: Exception) -> str:
+    """Why pydantic cannot write a value, without the heading and the class names of its warnings."""
+    if not (expected := re.findall(r"Expected `([^`]*)`[^\n\[]*(?:\[field_name='([^']*)')?", str(error))):
+        return f": {error}"
+    return ": " + "; ".join(f"{field or 'it'} must be of type {kind}" for kind, field in expected)
 
 
 def strict_json(text: str) -> Any:

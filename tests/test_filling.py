@@ -247,8 +247,10 @@ def test_values_can_be_given() -> None:
 def test_given_values_that_do_not_fit_are_told() -> None:
     with pytest.raises(ModelError, match="unit"):
         Agent(FillingModel(arguments={"weather": {"unit": "kelvin"}}), tools=[weather]).run_sync("Hi")
-    with pytest.raises(ModelError, match="answer of type int"):
+    with pytest.raises(ModelError, match="answer of type int") as caught:
         Agent(FillingModel(answer="no number"), output=int).run_sync("Hi")
+    assert "'no number' is not of type int: it must be of type int" in caught.value.message
+    assert "ydantic" not in str(caught.value)
 
 
 def test_what_cannot_be_filled_is_named() -> None:
