@@ -19,7 +19,7 @@ from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.hooks import Hooks
 from hermes_agent.limits import Limits
-from hermes_agent.log import RunLog
+from hermes_agent.log import RunLog, check_run_id
 from hermes_agent.messages import Example, Message
 from hermes_agent.models import resolve
 from hermes_agent.models.base import Constrain, Model, ModelLike
@@ -29,7 +29,7 @@ from hermes_agent.plan import OnLimit, Plan
 from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.run import Run, RunResult
 from hermes_agent.sampling import Sampling
-from hermes_agent.settle import ToolLike, settle
+from hermes_agent.settle import ToolLike, check_list, settle
 from hermes_agent.stream import RunStream, watch
 from hermes_agent.tool import Tool
 from hermes_agent.validators import OutputValidator
@@ -198,6 +198,8 @@ class Agent(Generic[DepsT, OutputT]):
         journal: Journal | None = None,
         history_policy: HistoryPolicy | None = None,
     ) -> None:
+        if journal is not None and not hasattr(journal, "append"):
+            raise ConfigurationError(f"journal={journal!r} is not a Journal", hint="pass journal=Journal(path)")
         answer = Output.of(output)
         others = _distinct(handoffs, answer)
         self._model, self._journal, self._description = model, journal, description
@@ -399,6 +401,8 @@ class Agent(Generic[DepsT, OutputT]):
             yield events
 
     def _new_run(self, prompt: str, history: Sequence[Message], deps: DepsT | None, run_id: str | None) -> Run:
+        if run_id is not None:
+            check_run_id(run_id)
         log = RunLog(new_run_id() if run_id is None else run_id, {}, self._journal)
         return Run(self._plan, self.model, prompt, history=history, deps=deps, log=log)
 
@@ -438,6 +442,7 @@ def _distinct(agents: Iterable[Agent[Any, Any]], output: Output[Any]) -> Sequenc
     Raises:
         ConfigurationError: Two have the same name, or one answers with another type.
     """
+    check_list("handoffs", agents)
     given = list(agents)
     names = [agent.name for agent in given]
     for agent in given:
