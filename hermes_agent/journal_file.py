@@ -177,6 +177,8 @@ class JournalFile:
 
         if isinstance(error, _UnfitError):
             return error.explanation
+        if isinstance(error, PermissionError):
+            return Explanation(f"cannot be written: {error}", "name a file and a folder that may be written")
         folder = self._path.parent
         if not folder.is_dir():
             return Explanation("cannot be opened: its folder does not exist", f"make the folder {str(folder)!r}")
@@ -185,7 +187,7 @@ class JournalFile:
             return Explanation("is not a database", "name a file that is a journal, or that is not there")
         if code == sqlite3.SQLITE_CORRUPT:
             return Explanation(f"is damaged: {error}", "restore it from a copy, or begin a new one")
-        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or isinstance(error, PermissionError):
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             return Explanation(f"cannot be written: {error}", "name a file and a folder that may be written")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return Explanation(
