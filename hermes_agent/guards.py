@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from hermes_agent.context import RunContext
 from hermes_agent.errors import ConfigurationError, HookError
@@ -68,7 +68,7 @@ class MarkupGuard(Hooks[Any]):
     ) -> None:
         if action not in ("log", "block", "raise"):
             raise ConfigurationError(f"action={action!r}", hint="choose 'log', 'block' or 'raise'")
-        tags: Collection[object] = allow  # whatever the annotation says
+        tags = cast("Collection[object]", allow)  # whatever the annotation says
         if isinstance(tags, str) or not all(isinstance(tag, str) and tag for tag in tags):
             # Each letter of a string would be a tag, and nothing would be left to see.
             raise ConfigurationError(f"allow={allow!r} is no set of tags", hint='give a set, such as {"<s>", "</s>"}')

@@ -127,7 +127,7 @@ class ScriptedModel:
 
 def _checked(turns: Iterable[ScriptedTurn]) -> Iterable[ScriptedTurn]:
     """What is a script. Turns of one that makes them as it goes are looked at one by one."""
-    given: object = turns  # whatever the annotation says
+    given = cast("object", turns)  # whatever the annotation says
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise ConfigurationError(f"turns={given!r} is no list of turns", hint=f"give a list; {_TURN_HINT}")
     if isinstance(turns, Sequence):
