@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.messages import ToolCall
+from hermes_agent.limits import NOTHING, Usage
 from hermes_agent.record import (
     AnswerRejected,
     CallBegan,
@@ -129,6 +130,16 @@ class RunLog:
             self.lost.append(error)
             raise
         await checkpoint_if_cancelled()  # nothing begins behind a record that was written behind the end
+
+    def used_inside(self, call_id: str) -> Usage:
+        """What the agent that a call asks has used so far."""
+        used = NOTHING
+        for record in self.runs.get(f"{self.run_id}/{call_id}", ()):
+            if isinstance(record, TurnWritten | HistoryShortened | CallEnded):
+                used += record.usage
+            if isinstance(record, CallEnded):
+                used += Usage(tool_calls=int(record.ran))
+        return used
 
     def inside(self, call_id: str) -> RunLog:
         """The log of an agent that a tool of this run asks."""

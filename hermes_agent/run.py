@@ -248,7 +248,8 @@ class Run:
         state.step = len(state.turns)  # the last one takes the place of one that was not finished
         begun = {record.call.id for record in state.log.records if isinstance(record, CallBegan)}
         for call, message in closed:  # recorded, or whoever resumes the run would be asked about calls long over
-            ended = CallEnded(call.id, message, ran=call.id in begun, at=time.time())
+            used = state.log.used_inside(call.id)
+            ended = CallEnded(call.id, message, ran=call.id in begun, usage=used, at=time.time())
             state.note(call.name, ended)
             await state.log.write(ended)
             await state.tell(ToolFinished(call, message, 0.0))

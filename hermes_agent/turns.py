@@ -59,7 +59,7 @@ class Turns:
             written, rejection = await self._write_turn(step)
         else:
             self._take(written)
-            self._note_inline(step)
+            self._note_inline(written)
             if (rejected := state.log.rejections.get(step)) is not None:
                 rejection = rejected.text
         if written.guarantee:
@@ -74,10 +74,14 @@ class Turns:
         state.budget.prompt_tokens = written.usage.input_tokens
         state.size = written.usage.input_tokens + written.usage.output_tokens
 
-    def _note_inline(self, step: int) -> None:
+    def _note_inline(self, written: TurnWritten) -> None:
         """Count the calls that were run inside of a recorded turn's thought."""
         state = self.state
-        for ended in state.log.inline.get(step, ()):
+        if not (inline := state.log.inline.get(written.step)):
+            return
+        for call in written.turn.reasoning_calls:
+            state.budget.before_calls(state.usage, [call])  # notes what is repeated
+        for ended in inline:
             state.note(ended.message.name, ended)
             state.corrections = state.corrections + 1 if ended.invalid else 0
 

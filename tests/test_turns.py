@@ -180,3 +180,41 @@ async def test_a_call_that_was_run_counts_whatever_a_hook_makes_of_its_result(re
     assert ended.ran
     assert ended.invalid == retry
     assert "secret" not in ended.message.content
+
+
+async def test_what_an_agent_inside_used_counts_though_time_was_up_for_it() -> None:
+    async def wait() -> None:
+        """Wait."""
+        await anyio.sleep(60)
+
+    waiting = AssistantMessage(tool_calls=(ToolCall("wait", {}),))
+    inner = Agent(ScriptedModel([waiting]), tools=[wait], name="inner")
+    asking = AssistantMessage(tool_calls=(ToolCall("inner", {"prompt": "?"}),))
+    agent = Agent(
+        ScriptedModel([asking, "Done."]), tools=[inner.as_tool()], limits=Limits(seconds=0.2), on_limit="answer"
+    )
+    result = await agent.run("?")
+    assert (result.usage.steps, result.usage.tool_calls) == (3, 1)
+
+
+async def test_what_is_repeated_inside_of_thoughts_is_counted_again_when_a_run_goes_on() -> None:
+    def look(path: str) -> str:
+        """Look."""
+        return "old"
+
+    call = '<tool_call>\n{"name": "look", "arguments": {"path": "a"}}\n</tool_call>'
+
+    def agent(*turns: str) -> Agent[None, str]:
+        return Agent(
+            ScriptedModel(turns, dialect="hermes-4-14b"),
+            tools=[look],
+            reasoning=Reasoning("on", calls="inline"),
+            limits=Limits(repeats=1),
+            on_limit="answer",
+        )
+
+    result = await agent(f"<think>\n{call}", f"\nHm.\n</think>\n{call}", "It is old.").run("?", run_id="r")
+    again = await agent().resume(PausedRun("r", result.records))
+    assert result.limit is not None
+    assert "repeats=1" in result.limit
+    assert (again.messages, again.usage, again.limit) == (result.messages, result.usage, result.limit)
