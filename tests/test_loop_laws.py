@@ -89,6 +89,9 @@ async def _check(stage: Stage, came: Came) -> None:
     for run_id, records in runs.items():
         _check_records(run_id, records)
         _check_limits(stage.plot, records)
+        for record in records:
+            if isinstance(record, CallEnded) and record.ran and (inside := runs.get(f"{run_id}/{record.call_id}")):
+                assert record.usage == _used(inside)
     if "r" in runs:
         _check_saved("r", runs)
     _check_events(stage, came, runs.get("r", ()))
@@ -319,7 +322,7 @@ def _texts_of(events: Sequence[Event]) -> Iterable[tuple[str, StepFinished]]:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=800, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(plot=PLOTS)
 def test_whatever_happens(backend: str, plot: Plot) -> None:
     on_stage(backend, partial(_play, plot))
