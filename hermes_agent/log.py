@@ -12,8 +12,8 @@ from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from hermes_agent.errors import ConfigurationError
-from hermes_agent.messages import ToolCall
 from hermes_agent.limits import NOTHING, Usage
+from hermes_agent.messages import ToolCall
 from hermes_agent.record import (
     AnswerRejected,
     CallBegan,
