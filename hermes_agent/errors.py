@@ -137,6 +137,10 @@ class RunPaused(HermesError):  # noqa: N818  # nothing is wrong: somebody is ask
         super().__init__(message, hint=hint, messages=messages)
         self.run = run
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # It crosses processes like every other error; what it was made with is in its state.
+        return RunPaused.__new__, (type(self), self.message), self.__dict__
+
 
 class RunError(HermesError):
     """The run ended without an answer.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -330,3 +331,11 @@ async def test_a_reason_that_is_no_text_is_refused(reason: Any) -> None:
     paused = await paused_at(Agent(ScriptedModel([TWO]), tools=[delete, look]))
     with pytest.raises(ConfigurationError, match=re.escape(f"reason={reason!r} is no text")):
         paused.deny(paused.pending[0], reason)
+
+
+async def test_a_pause_crosses_processes_like_any_error() -> None:
+    with pytest.raises(RunPaused) as caught:
+        await Agent(ScriptedModel([TWO]), tools=[delete, look]).run("?")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+    assert again.run.to_json() == caught.value.run.to_json()
