@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ from hermes_agent.record import (
 )
 from hermes_agent.testing import ScriptedModel
 from hermes_agent.trace import Trace
+from hermes_agent.turn import CallPart, Fault
 from tests.staged_plots import PLOTS, Plot
 from tests.staged_runs import IDEMPOTENT, NEEDS_WORD, Came, Stage, on_stage
 
@@ -152,14 +154,20 @@ def _check_calls(plot: Plot, messages: Sequence[Message], records: Sequence[Reco
 
 
 def _check_records(run_id: str, records: Sequence[Record]) -> None:
-    """A call is run once, or again by the user's word; what was denied is not run; it ends once."""
+    """A call is run once, or again by the user's word; not what was denied or is behind a fault; it ends once."""
     assert isinstance(records[0], RunBegan), run_id
     assert sum(isinstance(record, RunBegan) for record in records) == 1
     words: dict[str, str] = {}
     begun: Counter[str] = Counter()
     ended: set[str] = set()
+    sound: int | None = None  # calls of the turn that stand before a fault; None in a thought, whose calls come first
     for record in records:
         match record:
+            case TurnBegan():
+                sound = None
+            case TurnWritten(turn=turn):
+                parts = takewhile(lambda part: not isinstance(part, Fault) or part.kind == "unknown_tool", turn.parts)
+                sound = sum(isinstance(part, CallPart) for part in parts)
             case CallSettled(call_id, decision):
                 assert call_id not in ended
                 words[call_id] = decision
@@ -167,6 +175,7 @@ def _check_records(run_id: str, records: Sequence[Record]) -> None:
                 word = words.pop(call.id, None)
                 assert call.id not in ended
                 assert word in (None, "approved")
+                assert sound is None or int(call.id.rpartition("_")[2]) < sound
                 if call.name in NEEDS_WORD or (begun[call.id] and call.name not in IDEMPOTENT):
                     assert word == "approved", f"{call} was run with nobody's word"
                 begun[call.id] += 1
