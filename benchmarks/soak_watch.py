@@ -91,8 +91,8 @@ def objects() -> Counter[str]:
         kind = type(item)  # not isinstance: a mock or a proxy may say anything of itself
         if kind in _RUNNING:
             counts[f"{kind.__name__} {item.__qualname__}"] += 1
-        elif str(kind.__module__).startswith("hermes_agent") and kind.__module__ != "hermes_agent.threads":  # idle workers
-            counts[f"{kind.__module__}.{kind.__qualname__}"] += 1
+        elif str(module := kind.__module__).startswith("hermes_agent") and module != "hermes_agent.threads":  # idle
+            counts[f"{module}.{kind.__qualname__}"] += 1
     return counts
 
 
