@@ -44,8 +44,7 @@ class Answers:
         outcomes = await self._run_calls(calls[:sound])
         for outcome in map(refuse_behind_fault, calls[sound:]):
             outcomes.append(outcome)
-            if state.emit is not None:
-                await self._tell_call(outcome)
+            await self._tell_call(outcome)
         answers = iter(outcomes)
         for part in turn.parts:
             if isinstance(part, CallPart):

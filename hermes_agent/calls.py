@@ -212,7 +212,7 @@ class Calls:
         except BaseException as error:
             if not _is_the_tools(error):
                 raise
-            return self._failed(call, error, 0.0)  # a validator is part of the tool: its errors are the tool's
+            return self._failed(call, error)  # a validator is part of the tool: its errors are the tool's
         if word is None or self.log.waited[call.id].arguments != call.arguments:  # they are what was allowed
             await self._ask(tool, call, arguments)
         await self.log.write(CallBegan(call, time.time()))
@@ -275,15 +275,15 @@ class Calls:
                 raise
             _logger.info("tool %r failed: %s", tool.name, type(error).__name__)
             _logger.debug("tool %r failed", tool.name, exc_info=error)
-            return _costing(self._failed(call, error, 0.0), context, time.perf_counter() - started)
+            return _costing(self._failed(call, error), context, time.perf_counter() - started)
         left = "" if tool.is_async else "; it cannot be stopped, and may still be running"
         late = TimeoutError(f"{tool.name} did not finish within {seconds:g} seconds{left}")
-        return _costing(self._failed(call, late, 0.0), context, time.perf_counter() - started)
+        return _costing(self._failed(call, late), context, time.perf_counter() - started)
 
-    def _failed(self, call: ToolCall, error: BaseException, seconds: float) -> CallEnded:
+    def _failed(self, call: ToolCall, error: BaseException) -> CallEnded:
         self._errors[call.id] = error
         text = error_text(error)
-        return replace(_ended(call, f"Error: {text}", is_error=True), seconds=seconds, error=text)
+        return replace(_ended(call, f"Error: {text}", is_error=True), error=text)
 
 
 def _with_costs(ended: CallEnded, ran: Sequence[CallEnded]) -> CallEnded:

@@ -79,16 +79,6 @@ class Plan:
         """The tools, in the order given."""
         return tuple(self.tools.values())
 
-    @cached_property
-    def _texts(self) -> dict[int, str]:
-        return {}
-
-    def grammar_text(self, grammar: TurnGrammar) -> str:
-        """One of the plan's grammars as Lark text, written once."""
-        if (text := self._texts.get(id(grammar))) is None:
-            text = self._texts[id(grammar)] = grammar.lark()
-        return text
-
     def turn_grammar(self, *, forced: bool, last: bool = False) -> TurnGrammar | None:
         """What the next turn may be; ``None`` if nothing is to be enforced."""
         return None if self.constrain == "off" else self._meant(forced=forced, last=last)

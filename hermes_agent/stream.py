@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Generic
@@ -34,6 +34,7 @@ from hermes_agent.messages import ToolCall
 from hermes_agent.output import Output
 from hermes_agent.partial import Partials
 from hermes_agent.run import Run, RunResult
+from hermes_agent.threads import loop_caller
 
 __all__ = ["RunStream", "watch"]
 
@@ -225,7 +226,7 @@ class _Progress:
     def __init__(self, send: MemoryObjectSendStream[Event]) -> None:
         self._send = send
         self._thread = threading.get_ident()
-        self._soon = _loop_caller()
+        self._soon = loop_caller()
         self.running: set[str] = set()
 
     def report(self, call: ToolCall, message: str, done: float | None, total: float | None) -> None:
@@ -242,36 +243,6 @@ class _Progress:
                 self._send.send_nowait(event)
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 self.running.clear()  # the reader has left
-
-
-def _loop_caller() -> Callable[[Callable[[], None]], None]:
-    """What calls a function on the running loop from any thread, soon; it does nothing once the loop has ended."""
-    import sniffio
-
-    if sniffio.current_async_library() == "trio":
-        import trio
-
-        token = trio.lowlevel.current_trio_token()
-
-        def trio_soon(function: Callable[[], None]) -> None:
-            try:
-                token.run_sync_soon(function)
-            except trio.RunFinishedError:
-                return
-
-        return trio_soon
-
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-
-    def asyncio_soon(function: Callable[[], None]) -> None:
-        try:
-            loop.call_soon_threadsafe(function)
-        except RuntimeError:  # the loop is closed
-            return
-
-    return asyncio_soon
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Where ``def`` tools run: worker threads, kept for the next call.
+"""Where ``def`` tools run, worker threads that are kept for the next call; and the way back from there to the loop.
 
 anyio's own hand-over waits twice for a round of the event loop before the function starts, which cost more than all
 the rest of a turn. On trio, whose threads are cheap already, it is used as it is.
@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 
 import sniffio
 
-__all__ = ["in_thread"]
+__all__ = ["in_thread", "loop_caller"]
 
 T = TypeVar("T")
 
@@ -72,6 +72,32 @@ async def in_thread(function: Callable[[], T]) -> T:
         finally:
             del error  # else its traceback, which holds this frame, would keep itself alive
     return cast("T", value)
+
+
+def loop_caller() -> Callable[[Callable[[], None]], None]:
+    """What calls a function on the running loop from any thread, soon; it does nothing once the loop has ended."""
+    if sniffio.current_async_library() == "trio":
+        import trio
+
+        token = trio.lowlevel.current_trio_token()
+
+        def trio_soon(function: Callable[[], None]) -> None:
+            try:
+                token.run_sync_soon(function)
+            except trio.RunFinishedError:
+                return
+
+        return trio_soon
+
+    loop = asyncio.get_running_loop()
+
+    def asyncio_soon(function: Callable[[], None]) -> None:
+        try:
+            loop.call_soon_threadsafe(function)
+        except RuntimeError:  # the loop is closed
+            return
+
+    return asyncio_soon
 
 
 class _Worker:

@@ -171,7 +171,7 @@ class Turns:
         if grammar is self._grammar_told:
             return ""
         self._grammar_told = grammar
-        return "" if grammar is None else self.state.plan.grammar_text(grammar)
+        return "" if grammar is None else grammar.lark()
 
     def _request(self) -> Request:
         state = self.state

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Protocol
 
 import anyio
-import sniffio
+
+from hermes_agent.threads import loop_caller
 
 __all__ = ["Reports"]
 
@@ -33,7 +34,7 @@ class Reports:
         self._send = send
         self._put, self._take = anyio.create_memory_object_stream[tuple[str, float | None, float | None]](_BUFFER)
         self._thread = threading.get_ident()
-        self._soon = _loop_caller()
+        self._soon = loop_caller()
         self._last = 0.0
 
     def report(self, message: str, done: float | None = None, total: float | None = None) -> None:
@@ -63,31 +64,3 @@ class Reports:
         wanted = math.floor(self._last) + 1.0 if done is None else float(done)
         self._last = wanted if wanted > self._last else math.nextafter(self._last, math.inf)
         return self._last
-
-
-def _loop_caller() -> Callable[[Callable[[], None]], None]:
-    """What calls a function on the running loop from any thread, soon; it does nothing once the loop has ended."""
-    if sniffio.current_async_library() == "trio":
-        import trio
-
-        token = trio.lowlevel.current_trio_token()
-
-        def trio_soon(function: Callable[[], None]) -> None:
-            try:
-                token.run_sync_soon(function)
-            except trio.RunFinishedError:
-                return
-
-        return trio_soon
-
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-
-    def asyncio_soon(function: Callable[[], None]) -> None:
-        try:
-            loop.call_soon_threadsafe(function)
-        except RuntimeError:  # the loop is closed
-            return
-
-    return asyncio_soon
