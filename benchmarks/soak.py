@@ -20,7 +20,7 @@ import threading
 import time
 import tracemalloc
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
@@ -41,7 +41,7 @@ from benchmarks.soak_watch import (
     left,
     objects,
     return_freed_memory,
-    threads_alive,
+    threads_since,
 )
 from hermes_agent.journal import Journal
 
@@ -112,27 +112,30 @@ def soak(backend: str, runs: int, at_once: int, journal: Path, seed: int, *, tra
     with ExitStack() as stack:
         found = stack.enter_context(complaints())
         stack.enter_context(workers.watched(IDLE_SECONDS))
-        threads_before, files_before = threads_alive(), files_open()
+        before, files_before = frozenset(threading.enumerate()), files_open()
         if traced:
             tracemalloc.start()
             stack.callback(tracemalloc.stop)
         started = time.monotonic()
-        anyio.run(partial(_soak, soaked, workers, runs, at_once, journal, seed, threads_before), backend=backend)
+        anyio.run(partial(_soak, soaked, workers, runs, at_once, journal, seed, before), backend=backend)
         soaked.seconds = time.monotonic() - started
         until = time.monotonic() + PATIENCE
-        while threads_alive() > threads_before and time.monotonic() < until:
+        while threads_since(before) and time.monotonic() < until:
             time.sleep(0.05)
         gc.collect()
-    soaked.threads = (threads_before, workers.most_threads, threads_alive())
+    new = threads_since(before)
+    soaked.threads = (len(before), workers.most_threads, len(before) + len(new))
     soaked.files = (files_before, files_open())
     soaked.most_busy = workers.most
-    soaked.problems += _judged(soaked, runs, workers, threads_before, found)
+    soaked.problems += _judged(soaked, runs, workers, new, found)
     return soaked
 
 
-def _judged(soaked: Soaked, runs: int, workers: Workers, threads_before: int, found: list[str]) -> list[str]:
+def _judged(
+    soaked: Soaked, runs: int, workers: Workers, new: Sequence[threading.Thread], found: list[str]
+) -> list[str]:
     """What must not be, as lines."""
-    _, most_threads, threads_after = soaked.threads
+    threads_before, most_threads, _ = soaked.threads
     third, last = soaked.quarters[-2:]
     traced, rss = last.traced - third.traced, last.rss - third.rss
     bound = max(TRACED, TRACED_A_RUN * runs / QUARTERS)
@@ -141,8 +144,7 @@ def _judged(soaked: Soaked, runs: int, workers: Workers, threads_before: int, fo
     room = threads_before + workers.most * 1.25 + 4
     checks = {
         f"runs ended as {dict(soaked.ended)}, and had to as {dict(soaked.expected)}": soaked.ended == soaked.expected,
-        f"{threads_after} threads are left of {threads_before}: {threading.enumerate()}": threads_after
-        <= threads_before,
+        f"threads are left: {new}": not new,
         f"{workers.busy} functions are still running in threads": workers.busy == 0,
         f"{most_threads} threads for at most {workers.most} functions at once": most_threads <= room,
         f"files open before and after: {soaked.files}": soaked.files[0] == soaked.files[1],
@@ -158,7 +160,13 @@ def _judged(soaked: Soaked, runs: int, workers: Workers, threads_before: int, fo
 
 
 async def _soak(
-    soaked: Soaked, workers: Workers, runs: int, at_once: int, path: Path, seed: int, threads_before: int
+    soaked: Soaked,
+    workers: Workers,
+    runs: int,
+    at_once: int,
+    path: Path,
+    seed: int,
+    before: frozenset[threading.Thread],
 ) -> None:
     model = SoakModel()
     async with Journal(path, sync="normal") as journal:
@@ -171,7 +179,7 @@ async def _soak(
             while late:
                 late.popleft().set()
             with anyio.move_on_after(PATIENCE):
-                while workers.busy or threads_alive() > threads_before:  # noqa: ASYNC110  # threads set no event
+                while workers.busy or threads_since(before):  # noqa: ASYNC110  # threads set no event
                     await anyio.sleep(0.01)
             soaked.quarters.append(left(path))
 

@@ -13,7 +13,7 @@ import tracemalloc
 import types
 import warnings
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -34,7 +34,7 @@ __all__ = [
     "objects",
     "return_freed_memory",
     "tasks_alive",
-    "threads_alive",
+    "threads_since",
 ]
 
 T = TypeVar("T")
@@ -136,9 +136,9 @@ def tasks_alive() -> int:
     return len(asyncio.all_tasks())
 
 
-def threads_alive() -> int:
-    """Threads of this process."""
-    return threading.active_count()
+def threads_since(before: Collection[threading.Thread]) -> list[threading.Thread]:
+    """Threads of this process that were not there before; those that were may end at any time."""
+    return [thread for thread in threading.enumerate() if thread not in before]
 
 
 class Workers:
