@@ -5,8 +5,9 @@ from __future__ import annotations
 from logging import NullHandler, getLogger
 from typing import TYPE_CHECKING, Any
 
-# The one eager import: `tool` is a function here and a module of ours. Loading the module later would put the
-# module in the function's place.
+# The eager imports: `tool` and `extract` are functions here and modules of ours. Loading a module later would put
+# the module in the function's place.
+from hermes_agent.extract import extract
 from hermes_agent.tool import Tool, tool
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ __all__ = [
     "Tool",
     "ToolFailedError",
     "Usage",
+    "extract",
     "tool",
 ]
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, cast, overload
 
-import anyio
 from typing_extensions import TypeForm, TypeVar, Unpack
 
 from hermes_agent.agents import asking, new_run_id, transfer
+from hermes_agent.blocking import waited_for
 from hermes_agent.calls import OnToolError
 from hermes_agent.context import DepsT
 from hermes_agent.errors import ConfigurationError
@@ -348,8 +348,8 @@ class Agent(Generic[DepsT, OutputT]):
         Raises:
             ConfigurationError: Called where an event loop runs already, such as a notebook.
         """
-        _refuse_inside_loop()
-        return _waited_for(partial(self.run, prompt, history=history, deps=deps, run_id=run_id))
+        run = partial(self.run, prompt, history=history, deps=deps, run_id=run_id)
+        return waited_for(run, called="run_sync()", instead="agent.run(...)")
 
     def stream(
         self, prompt: str, *, history: Sequence[Message] = (), deps: DepsT | None = None, run_id: str | None = None
@@ -389,8 +389,8 @@ class Agent(Generic[DepsT, OutputT]):
 
     def resume_sync(self, run: PausedRun | str, *, deps: DepsT | None = None) -> RunResult[OutputT]:
         """`resume`, for code that is not async. Arguments and errors are the same."""
-        _refuse_inside_loop()
-        return _waited_for(partial(self.resume, run, deps=deps))
+        going_on = partial(self.resume, run, deps=deps)
+        return waited_for(going_on, called="resume_sync()", instead="agent.resume(...)")
 
     @asynccontextmanager
     async def resume_stream(
@@ -424,18 +424,6 @@ class Agent(Generic[DepsT, OutputT]):
 _overrides: ContextVar[Mapping[int, Model]] = ContextVar("hermes_agent models of agents", default={})  # noqa: B039
 
 
-def _waited_for(run: Callable[[], Awaitable[T]]) -> T:
-    """What an async function returns, on an event loop of its own."""
-    # Kept out of the task's own result: asyncio's runner formats that on Python 3.11, whole history and all.
-    results: list[T] = []
-
-    async def go() -> None:
-        results.append(await run())
-
-    anyio.run(go)
-    return results[0]
-
-
 def _distinct(agents: Iterable[Agent[Any, Any]], output: Output[Any]) -> Sequence[Agent[Any, Any]]:
     """Agents that can be handed over to.
 
@@ -457,15 +445,3 @@ def _distinct(agents: Iterable[Agent[Any, Any]], output: Output[Any]) -> Sequenc
                 hint="give agents that hand over to each other the same output=",
             )
     return given
-
-
-def _refuse_inside_loop() -> None:
-    import sniffio
-
-    try:
-        sniffio.current_async_library()
-    except sniffio.AsyncLibraryNotFoundError:
-        return
-    raise ConfigurationError(
-        "run_sync() was called where an event loop is running", hint="use `await agent.run(...)` here"
-    )

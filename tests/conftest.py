@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.llama_server import LlamaServer
+
+# A shell that runs the tests in the background has Ctrl-C ignored, and with them every program that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test may reach a model hub, whatever a library would like to do.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

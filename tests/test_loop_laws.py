@@ -347,7 +347,7 @@ def _texts_of(events: Sequence[Event]) -> Iterable[tuple[str, StepFinished]]:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=800, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(plot=PLOTS)
 def test_whatever_happens(backend: str, plot: Plot) -> None:
     on_stage(backend, partial(_play, plot))

@@ -1,0 +1,32 @@
+"""Structured extraction: typed values out of texts, from one text to resumable jobs over millions of rows."""
+
+from __future__ import annotations
+
+# This module is loaded with the package, since its function `extract` is a public name there: nothing heavy here.
+from hermes_agent.extract.one import extract, extract_async
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hermes_agent.extract.extractor import Extractor
+    from hermes_agent.extract.result import Extraction
+
+_HOMES = {
+    "Extraction": "result",
+    "Extractor": "extractor",
+}
+
+__all__ = ["Extraction", "Extractor", "extract", "extract_async"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,226 @@
+"""Structured extraction with what is worth keeping kept: prompt, compiled grammar, settings."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Generic, Literal, cast, overload
+
+from typing_extensions import TypeForm, TypeVar, Unpack
+
+from hermes_agent.agent import Agent
+from hermes_agent.blocking import waited_for
+from hermes_agent.errors import ConfigurationError, HermesError, InvalidOutputError, ModelError, RunError
+from hermes_agent.extract.one import Settings
+from hermes_agent.extract.result import Extraction
+from hermes_agent.json_text import dump_json
+from hermes_agent.limits import NOTHING, Limits, Usage
+from hermes_agent.messages import Example
+from hermes_agent.models.base import Constrain, Model, ModelLike
+from hermes_agent.output import JsonSchema, Output, OutputError, Regex
+from hermes_agent.reasoning import Mode, Reasoning
+from hermes_agent.record import TurnWritten
+from hermes_agent.sampling import Sampling
+from hermes_agent.stream import RunStream
+from hermes_agent.validators import OutputValidator
+
+if TYPE_CHECKING:
+    from hermes_agent.extract.chunks import Chunking
+
+__all__ = ["Extractor"]
+
+T = TypeVar("T")
+AnyT = TypeVar("AnyT")
+OnError = Literal["raise", "return"]
+
+INSTRUCTIONS = "Take the answer out of the text that the user gives. Use only what the text says."
+
+
+class Extractor(Generic[T]):
+    """Takes values of one type out of texts. Building one touches no network and loads no weights.
+
+    Args:
+        output: The type of the value: anything pydantic knows, a JSON schema, or what `infer` makes of samples.
+        model: As for `hermes_agent.Agent`.
+        instructions: What the model is told before every text; ``None`` tells it the schema alone.
+        examples: Worked texts, each with the value that is right for it; small models need one or two.
+        reasoning: ``"off"``, ``"on"``, ``"auto"``, or a `Reasoning`.
+        sampling: How tokens are drawn; by default the likeliest is taken.
+        limits: What one text may cost; ``corrections`` is how often the model is shown what is wrong.
+        constrain: ``"auto"`` enforces what the model can; ``"strict"`` refuses to run unless the grammar is
+            enforced; ``"off"`` only validates afterwards.
+        validators: Functions that check the value beyond its type, as for `hermes_agent.Agent`.
+        on_error: ``"raise"`` what went wrong with a text, or ``"return"`` it in the `Extraction`.
+        chunking: How texts are split that are too long for one prompt; ``None`` never splits.
+        evidence: Say where in the text each value stands.
+
+    Raises:
+        ConfigurationError: The type cannot be extracted, or an example does not fit it.
+
+    Example:
+        >>> from pydantic import BaseModel
+        >>> from hermes_agent.extract import Extractor
+        >>> from hermes_agent.testing import ScriptedModel
+        >>> class Invoice(BaseModel):
+        ...     total: float
+        >>> Extractor(Invoice, ScriptedModel(['{"total": 12.5}'])).extract("Total due: 12.50 EUR").output
+        Invoice(total=12.5)
+    """
+
+    @overload
+    def __init__(
+        self: Extractor[Any],
+        output: JsonSchema | Mapping[str, Any],
+        model: ModelLike | None = ...,
+        *,
+        on_error: OnError = ...,
+        evidence: bool = ...,
+        **settings: Unpack[Settings],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Extractor[AnyT],
+        output: TypeForm[AnyT],
+        model: ModelLike | None = ...,
+        *,
+        on_error: OnError = ...,
+        evidence: bool = ...,
+        **settings: Unpack[Settings],
+    ) -> None: ...
+    def __init__(
+        self,
+        output: Any,
+        model: ModelLike | None = None,
+        *,
+        instructions: str | None = INSTRUCTIONS,
+        examples: Iterable[tuple[str, Any]] = (),
+        reasoning: Reasoning | Mode | bool = "off",
+        sampling: Sampling = Sampling(temperature=0.0),
+        limits: Limits = Limits(corrections=2),
+        constrain: Constrain = "auto",
+        validators: Iterable[OutputValidator] = (),
+        on_error: OnError = "raise",
+        chunking: Chunking | None = None,
+        evidence: bool = False,
+    ) -> None:
+        if on_error not in ("raise", "return"):
+            raise ConfigurationError(f"on_error={on_error!r} is not known", hint='use "raise" or "return"')
+        self.output: Output[T] = _output(output)
+        make = cast("Callable[..., Agent[None, T]]", Agent)  # of a type that stands in `output`, which no overload says
+        self._agent = make(
+            model,
+            output=self.output,
+            instructions=instructions,
+            examples=[self._example(text, value) for text, value in examples],
+            reasoning=reasoning,
+            sampling=sampling,
+            limits=limits,
+            constrain=constrain,
+            validators=validators,
+            name="extractor",
+        )
+        self._on_error = on_error
+        self._chunking, self._evidence = chunking, evidence
+
+    def _example(self, text: str, value: Any) -> Example:
+        try:
+            return Example(text, answer=self.output.dump(value))
+        except OutputError as error:
+            raise ConfigurationError(
+                f"the example for {text!r} is no {self.output.name!r}: {error}",
+                hint="give (text, value) with a value that the type accepts",
+            ) from error
+
+    @property
+    def model(self) -> Model:
+        """The model that is asked; a named one is looked up on first use."""
+        return self._agent.model
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What an answer depends on besides the text and the model: schema, prompt, thinking, sampling."""
+        plan, _ = self._agent.party()
+        told = [repr(message) for message in plan.opening]
+        schema = plan.output.pattern if plan.output.schema is None else dump_json(plan.output.schema)
+        settled = [*told, str(schema), repr(plan.reasoning), repr(plan.sampling), plan.constrain, repr(self._chunking)]
+        return hashlib.blake2b("\0".join(settled).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
+
+    def extract(self, text: str) -> Extraction[T]:
+        """Take the value out of a text.
+
+        Returns:
+            The value, what it cost, and, with ``on_error="return"``, perhaps an error in its place.
+
+        Raises:
+            InvalidOutputError: The model's answers stayed invalid; ``attempts`` holds them.
+            ModelError: The model could not write.
+            ConfigurationError: An event loop is running: `extract_async` is for there.
+        """
+        return waited_for(partial(self.extract_async, text), called="extract()", instead="extract_async(...)")
+
+    async def extract_async(self, text: str) -> Extraction[T]:
+        """`extract`, awaited."""
+        if self._chunking is None:
+            found = await self.extract_whole(text)
+        else:
+            from hermes_agent.extract.chunks import extract_in_chunks
+
+            found = await extract_in_chunks(self, self._chunking, text)
+        if self._evidence and found.error is None:
+            from hermes_agent.extract.evidence import with_evidence
+
+            found = with_evidence(found, self.output, text)
+        if found.error is not None and self._on_error == "raise":
+            raise found.error
+        return found
+
+    async def extract_whole(self, text: str) -> Extraction[T]:
+        """Take the value out of a text in one prompt; what went wrong with it is in the result, not raised."""
+        if not text.strip():
+            return Extraction(None, _nothing_there(text), NOTHING, None, 0)
+        try:
+            result = await self._agent.run(text)
+        except (RunError, ModelError) as error:
+            return Extraction(None, error, _used(error), None, len(error.attempts))
+        return Extraction(cast("T", result.output), None, result.usage, result.guarantee, len(result.turns))
+
+    @asynccontextmanager
+    async def stream(self, text: str) -> AsyncGenerator[RunStream[T]]:
+        """`extract_async`, watched: ``partials()`` of the stream gives the value as it grows.
+
+        Example:
+            >>> async def show(extractor, text):
+            ...     async with extractor.stream(text) as stream:
+            ...         async for partial in stream.partials():
+            ...             print(partial)
+            ...     return stream.result.output
+        """
+        async with self._agent.stream(text) as stream:
+            yield cast("RunStream[T]", stream)
+
+
+def _output(spec: Any) -> Output[Any]:
+    if isinstance(spec, Mapping):
+        return Output.of(JsonSchema(cast("Mapping[str, Any]", spec)))
+    if spec is str or isinstance(spec, Regex | re.Pattern):
+        raise ConfigurationError(
+            f"{spec!r} has no fields to extract", hint="give a type that is JSON, or use hermes_agent.Agent"
+        )
+    return Output.of(spec)
+
+
+def _nothing_there(text: str) -> InvalidOutputError:
+    return InvalidOutputError(
+        f"there is nothing to extract from: the text is {'empty' if not text else 'blank'}",
+        hint="leave such texts out",
+        raw=text[:100],
+    )
+
+
+def _used(error: HermesError) -> Usage:
+    """What a failed run has cost."""
+    records = error.records.get(error.run_id, ())
+    return sum((record.usage for record in records if isinstance(record, TurnWritten)), NOTHING)
