@@ -13,7 +13,7 @@ from hermes_agent.messages import JsonValue, ToolCall
 __all__ = ["read_function"]
 
 _FUNCTION = re.compile(r"\s*<function=([^<>\s]{1,200})>(.*)</function>\s*\Z", re.DOTALL)
-_PARAMETER = re.compile(r"\s*<parameter=([^<>\s]{1,200})>((?:(?!</parameter>).)*+)</parameter>", re.DOTALL)
+_PARAMETER = re.compile(r"\s*<parameter=([^<>\s]{1,200})>((?:(?>(?!</parameter>).))*+)</parameter>", re.DOTALL)
 
 
 def read_function(raw: str, schemas: Mapping[str, Mapping[str, JsonValue]]) -> ToolCall:

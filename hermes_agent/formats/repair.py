@@ -168,12 +168,13 @@ def _explain(error: BaseException) -> str:
     return "a number has too many digits" if "digits" in text else text
 
 
+# Atomic inside of possessive, as in scan.py.
 _TOKEN = re.compile(
-    r""" "(?:[^"\\]++|\\.)*+" | '(?:[^'\\]++|\\.)*+' | ,(?=\s*+[}\]]) | [^\W\d]\w*+ """, re.DOTALL | re.VERBOSE
+    r""" "(?:(?>[^"\\]++|\\.))*+" | '(?:(?>[^'\\]++|\\.))*+' | ,(?=\s*+[}\]]) | [^\W\d]\w*+ """, re.DOTALL | re.VERBOSE
 )
-_JSON_STRING = re.compile(r""" "(?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"\Z """, re.DOTALL | re.VERBOSE)
+_JSON_STRING = re.compile(r""" "(?:(?>[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})))*+"\Z """, re.DOTALL | re.VERBOSE)
 _PYTHON_STRING = re.compile(
-    r"""["'](?:[^\\]|\\(?:["'\\abfnrtv]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U000[0-9a-fA-F]{5}|U0010[0-9a-fA-F]{4}))*+\Z""",
+    r"""["'](?:(?>[^\\]|\\(?:["'\\abfnrtv]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U000[0-9a-fA-F]{5}|U0010[0-9a-fA-F]{4})))*+\Z""",
     re.DOTALL,
 )
 _PLAIN_STRING = re.compile(r"'[^\\\"\x00-\x1f]*+\Z")
