@@ -27,6 +27,7 @@ __all__ = [
     "Summary",
     "Trim",
     "estimate",
+    "estimate_text",
     "keep_last",
     "trim",
 ]
@@ -255,6 +256,12 @@ def estimate(messages: Sequence[Message]) -> int:
     return sum(map(_tokens, messages))
 
 
+def estimate_text(text: str) -> int:
+    """About how many tokens a text is, by the rule of `estimate`."""
+    wide = 0 if text.isascii() else sum(1 for char in text if char > "\u024f")  # beyond Latin
+    return (len(text) - wide) // 4 + wide * 2 // 3
+
+
 class _Cut:
     """A conversation on its way to fit a bound: ``head`` is always kept, of ``tail`` the oldest goes."""
 
@@ -359,8 +366,7 @@ def _tokens(message: Message) -> int:
             text += "".join(f"{call.name}{call.arguments}          " for call in calls)
         case _:
             text = message.text
-    wide = 0 if text.isascii() else sum(1 for char in text if char > "\u024f")  # beyond Latin
-    return 5 + (len(text) - wide) // 4 + wide * 2 // 3
+    return 5 + estimate_text(text)
 
 
 def _shortened(content: str) -> str:

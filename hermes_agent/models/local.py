@@ -322,6 +322,15 @@ class LocalModel:
         ]
         return encode_segments(self._tokenizer, [*segments, Segment(instructed(request.prefix, self.dialect))])
 
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a text has in a prompt, as other people's text: no tag in it counts as markup.
+
+        Loads the tokenizer, not the weights; may be called from any thread.
+        """
+        from hermes_agent.models.tokens import count_tokens
+
+        return count_tokens(self._tokenizer, text)
+
     def _segments(self, request: Request) -> list[Segment]:
         """The prompt, by the checkpoint's template or by ours."""
         template = self._asked_template

@@ -19,7 +19,7 @@ from hermes_agent.formats.segments import Segment
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["StopStrings", "TextStream", "added_tokens", "encode_segments"]
+__all__ = ["StopStrings", "TextStream", "added_tokens", "count_tokens", "encode_segments"]
 
 _KEPT_TOKENS = 500_000
 """How many tokens of earlier prompts are remembered, by tokenizer: 20 MB at most."""
@@ -55,6 +55,15 @@ def encode_segments(tokenizer: PreTrainedTokenizerBase, segments: Iterable[Segme
         for segment in run:
             ids.extend(encode(segment.text) if segment.trusted else _plain(segment.text, tokenizer, encode))
     return ids
+
+
+def count_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    """How many tokens `encode_segments` makes of untrusted text; nothing is remembered of it."""
+    encode = _encoder(tokenizer)
+    found = encode(text)
+    if _markup_ids(tokenizer).isdisjoint(found):
+        return len(found)
+    return sum(1 for _ in _plain(text, tokenizer, encode))
 
 
 def _runs(segments: Iterable[Segment], added: re.Pattern[str] | None) -> Iterator[list[Segment]]:
