@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from copy import copy
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, cast, overload
 
@@ -13,6 +14,7 @@ from typing_extensions import TypeForm, TypeVar, Unpack
 
 from hermes_agent.agent import Agent
 from hermes_agent.blocking import waited_for
+from hermes_agent.context import Retry, RunContext
 from hermes_agent.errors import ConfigurationError, HermesError, InvalidOutputError, ModelError, RunError
 from hermes_agent.extract.one import Settings
 from hermes_agent.extract.result import Extraction
@@ -110,18 +112,17 @@ class Extractor(Generic[T]):
             raise ConfigurationError(f"on_error={on_error!r} is not known", hint='use "raise" or "return"')
         self.output: Output[T] = _output(output)
         make = cast("Callable[..., Agent[None, T]]", Agent)  # of a type that stands in `output`, which no overload says
-        self._agent = make(
-            model,
-            output=self.output,
-            instructions=instructions,
+        self._agent_of = partial(
+            make,
             examples=[self._example(text, value) for text, value in examples],
             reasoning=reasoning,
             sampling=sampling,
             limits=limits,
             constrain=constrain,
-            validators=validators,
             name="extractor",
         )
+        self._instructions = instructions
+        self._agent = self._agent_of(model, output=self.output, instructions=instructions, validators=validators)
         self._on_error = on_error
         self._chunking, self._evidence = chunking, evidence
 
@@ -161,8 +162,13 @@ class Extractor(Generic[T]):
         """
         return waited_for(partial(self.extract_async, text), called="extract()", instead="extract_async(...)")
 
-    async def extract_async(self, text: str) -> Extraction[T]:
-        """`extract`, awaited."""
+    async def extract_async(self, text: str, *, on_error: OnError | None = None) -> Extraction[T]:
+        """`extract`, awaited.
+
+        Args:
+            text: The text.
+            on_error: Instead of the extractor's own.
+        """
         if self._chunking is None:
             found = await self.extract_whole(text)
         else:
@@ -173,7 +179,7 @@ class Extractor(Generic[T]):
             from hermes_agent.extract.evidence import with_evidence
 
             found = with_evidence(found, self.output, text)
-        if found.error is not None and self._on_error == "raise":
+        if found.error is not None and (on_error or self._on_error) == "raise":
             raise found.error
         return found
 
@@ -186,6 +192,38 @@ class Extractor(Generic[T]):
         except (RunError, ModelError) as error:
             return Extraction(None, error, _used(error), None, len(error.attempts))
         return Extraction(cast("T", result.output), None, result.usage, result.guarantee, len(result.turns))
+
+    def asking_for(self, output: Output[AnyT], told: str) -> Extractor[AnyT]:
+        """The same model, prompt and settings for another type; without validators, and never in pieces.
+
+        Args:
+            output: The type; the examples must fit it.
+            told: What the model is told besides.
+        """
+        other = cast("Extractor[AnyT]", copy(self))
+        other.output = output
+        instructions = "\n".join(text for text in (self._instructions, told) if text)
+        make = cast("Callable[..., Agent[None, AnyT]]", self._agent_of)
+        other._agent = make(self.model, output=output, instructions=instructions)
+        other._on_error, other._chunking, other._evidence = "return", None, False
+        other.__dict__.pop("fingerprint", None)
+        return other
+
+    async def accept(self, text: str) -> T:
+        """The value of an answer that no single prompt gave: read, and checked by the validators.
+
+        Raises:
+            OutputError: It is not of the type.
+            Retry: A validator said no, or raised ``ValueError``.
+        """
+        plan, model = self._agent.party()
+        value = self.output.validate(text)
+        for validator in plan.validators:
+            try:
+                value = await validator.check(value, RunContext(deps=None, agent=plan.name, model=model.name))
+            except ValueError as error:
+                raise Retry(str(error)) from error
+        return value
 
     @asynccontextmanager
     async def stream(self, text: str) -> AsyncGenerator[RunStream[T]]:
