@@ -8,14 +8,16 @@ from hermes_agent.extract.one import extract, extract_async
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hermes_agent.extract.extractor import Extractor
+    from hermes_agent.extract.job import JobSummary
     from hermes_agent.extract.result import Extraction
 
 _HOMES = {
     "Extraction": "result",
     "Extractor": "extractor",
+    "JobSummary": "job",
 }
 
-__all__ = ["Extraction", "Extractor", "extract", "extract_async"]
+__all__ = ["Extraction", "Extractor", "JobSummary", "extract", "extract_async"]
 
 
 def __getattr__(name: str) -> object:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, cast, overload
 
 from typing_extensions import TypeForm, TypeVar, Unpack
@@ -31,6 +32,10 @@ from hermes_agent.validators import OutputValidator
 
 if TYPE_CHECKING:
     from hermes_agent.extract.chunks import Chunking
+    from hermes_agent.extract.engine import Engine
+    from hermes_agent.extract.inputs import RowSource
+    from hermes_agent.extract.job import Job, JobSummary
+    from hermes_agent.extract.progress import Progress
 
 __all__ = ["Extractor"]
 
@@ -224,6 +229,93 @@ class Extractor(Generic[T]):
             except ValueError as error:
                 raise Retry(str(error)) from error
         return value
+
+    def map(
+        self,
+        rows: RowSource,
+        *,
+        out: str | Path,
+        text: str | None = None,
+        id: str | None = None,  # noqa: A002  # as the column is called
+        resume: bool = True,
+        on_change: Literal["refuse", "restart"] = "refuse",
+        retry: bool = False,
+        concurrency: int | None = None,
+        engine: Literal["local", "ray"] | Engine = "local",
+        progress: bool | Progress | None = None,
+    ) -> JobSummary:
+        """Take a value out of each row, once, whatever happens to this process: run it again and it goes on.
+
+        A row that has no valid value is kept with its error beside the others; it never ends the job.
+
+        Args:
+            rows: A file (JSONL, CSV, Parquet), a folder of text files, or an iterable of texts or mappings, in the
+                same order each time.
+            out: A ``.jsonl``, ``.parquet`` or ``.sqlite`` file, in the order of the input.
+            text: The column that holds the text; by default ``"text"``.
+            id: The column that rows are called by; by default ``"id"`` if there is one, else their position.
+            resume: Go on with what an earlier run has left; ``False`` begins anew and forgets that.
+            on_change: When schema, prompt or model are others than in the earlier run: ``"refuse"``, or ``"restart"``.
+            retry: Ask for the failed rows of earlier runs again.
+            concurrency: Rows at once; ``None`` follows the model: what a server bears, the batches of a local one.
+            engine: ``"local"``, or ``"ray"`` for workers on more than one machine (needs the extra ``ray``).
+            progress: Show a bar; by default on a terminal.
+
+        Raises:
+            JobError: Schema, prompt, model or input have changed, the output is somebody else's, another process
+                runs the job, or the disk is full. What is settled is kept.
+            ModelError: The model cannot be had, or fails for row after row. What is settled is kept.
+            ConfigurationError: The input or the output is of no known kind, or an event loop is running.
+        """
+        job = self._job(rows, out, text, id, resume, on_change, retry, concurrency, engine, progress)
+        return waited_for(job.run, called="map()", instead="map_async(...)")
+
+    async def map_async(
+        self,
+        rows: RowSource,
+        *,
+        out: str | Path,
+        text: str | None = None,
+        id: str | None = None,  # noqa: A002  # as the column is called
+        resume: bool = True,
+        on_change: Literal["refuse", "restart"] = "refuse",
+        retry: bool = False,
+        concurrency: int | None = None,
+        engine: Literal["local", "ray"] | Engine = "local",
+        progress: bool | Progress | None = None,
+    ) -> JobSummary:
+        """`map`, awaited. Arguments and errors are the same."""
+        return await self._job(rows, out, text, id, resume, on_change, retry, concurrency, engine, progress).run()
+
+    def _job(
+        self,
+        rows: RowSource,
+        out: str | Path,
+        text: str | None,
+        id: str | None,  # noqa: A002
+        resume: bool,
+        on_change: Literal["refuse", "restart"],
+        retry: bool,
+        concurrency: int | None,
+        engine: Literal["local", "ray"] | Engine,
+        progress: bool | Progress | None,
+    ) -> Job:
+        from hermes_agent.extract.engine import engine_of
+        from hermes_agent.extract.inputs import read_rows
+        from hermes_agent.extract.job import Job
+        from hermes_agent.extract.progress import progress_of
+
+        read = read_rows(rows, text=text, id=id)
+        return Job(
+            self,
+            read,
+            Path(out),
+            engine=engine_of(engine, concurrency),
+            resume=resume,
+            on_change=on_change,
+            retry=retry,
+            progress=progress_of(progress, total=read.total),
+        )
 
     @asynccontextmanager
     async def stream(self, text: str) -> AsyncGenerator[RunStream[T]]:

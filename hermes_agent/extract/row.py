@@ -20,7 +20,7 @@ class Row:
     """
 
     position: int
-    id: str
+    id: str | int
     text: str
     problem: str = ""
 

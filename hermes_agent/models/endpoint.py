@@ -113,6 +113,7 @@ class Endpoint:
         self._probe_key = self.base_url, model_id, self.server.name, repr(self.server.forms)
         of_openai = self.server.name == "openai"
         connections = Connections(url, key=self._key, client=client, http_client=http_client, of_openai=of_openai)
+        self.max_in_flight = max_in_flight
         self._transport = Transport(
             url, connections, timeouts=timeouts, max_retries=max_retries, max_in_flight=max_in_flight,
             requests_per_minute=requests_per_minute,
@@ -139,6 +140,11 @@ class Endpoint:
     def context_length(self) -> int | None:
         """Tokens of prompt and turn together; ``None`` until the server was asked, or if it does not say."""
         return self._asked_length or self._learned.context_length
+
+    @property
+    def turned_away(self) -> int:
+        """Requests that the server was too busy for (HTTP 429 and 503), those sent again included."""
+        return self._transport.turned_away
 
     async def aclose(self) -> None:
         """Close the connections of this event loop; its end closes them too."""

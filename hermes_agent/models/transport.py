@@ -48,6 +48,9 @@ class Transport:
         max_retries: How often a request is sent again before its first text.
         max_in_flight: Requests at once, in one event loop.
         requests_per_minute: At most so many are begun within any 60 seconds, in the whole process.
+
+    Attributes:
+        turned_away: Requests that the server was too busy for (HTTP 429 and 503), those sent again included.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Transport:
     ) -> None:
         self.timeouts = timeouts
         self.max_retries = max_retries
+        self.turned_away = 0
         self._root = base_url.removesuffix("/").removesuffix("/v1")
         self._connections = connections
         self._gate = Gate(max_in_flight)
@@ -171,6 +175,7 @@ class Transport:
                 stream_cls=AsyncStream[object],
             )
         except APIStatusError as error:
+            self.turned_away += error.status_code in (429, 503)
             said, after = self._connections.hide(_text(error)), _retry_after(error.response.headers)
             raise refusal(where, error.status_code, said, after=after) from error
         except APITimeoutError as error:

@@ -1,0 +1,199 @@
+"""What works through the rows of a job: here, side by side on one event loop."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, Literal, Protocol
+
+import anyio
+
+from hermes_agent.errors import (
+    ConfigurationError,
+    ContextLengthError,
+    GuaranteeError,
+    ModelError,
+    ModelUnavailableError,
+)
+from hermes_agent.extract.extractor import Extractor
+from hermes_agent.extract.pace import Pace
+from hermes_agent.extract.result import Extraction
+from hermes_agent.extract.row import Row, Settled
+
+__all__ = ["Engine", "LocalEngine", "engine_of", "settle", "unreadable"]
+
+_SORTED_TOGETHER = 16
+"""Batches whose rows are sorted by length together, so that the texts of a batch are about equally long."""
+
+_DEFAULT_MOST = 64
+_FAILURES_IN_A_ROW = 50
+
+
+class Engine(Protocol):
+    """What works through rows."""
+
+    async def run(self, extractor: Extractor[Any], rows: Iterator[Row], settled: Callable[[Settled], None]) -> None:
+        """Settle every row, in any order; a row with a ``problem`` is settled without asking the model.
+
+        Raises:
+            ModelUnavailableError: No row can be settled any more.
+        """
+        ...
+
+
+class LocalEngine:
+    """Rows side by side in this process; a local model decodes them in batches.
+
+    Args:
+        concurrency: Rows at once; ``None`` follows the model, see `hermes_agent.extract.pace.Pace`.
+    """
+
+    def __init__(self, concurrency: int | None = None) -> None:
+        self.concurrency = concurrency
+
+    async def run(self, extractor: Extractor[Any], rows: Iterator[Row], settled: Callable[[Settled], None]) -> None:
+        """Settle every row."""
+        await _Going(extractor, rows, settled, self.concurrency).run()
+
+
+def engine_of(engine: Literal["local", "ray"] | Engine, concurrency: int | None) -> Engine:
+    """The engine that a user has named.
+
+    Raises:
+        ConfigurationError: There is no such engine, or ``concurrency`` allows nothing.
+    """
+    if concurrency is not None and concurrency < 1:
+        raise ConfigurationError(f"concurrency={concurrency!r} allows no row", hint="use 1 or more, or None")
+    if engine == "local":
+        return LocalEngine(concurrency)
+    if engine == "ray":
+        from hermes_agent.extract.ray_engine import RayEngine
+
+        return RayEngine(concurrency)
+    if isinstance(engine, str):
+        raise ConfigurationError(f"engine={engine!r} is not known", hint='use "local" or "ray"')
+    return engine
+
+
+class _Going:
+    """One pass over the rows."""
+
+    def __init__(
+        self,
+        extractor: Extractor[Any],
+        rows: Iterator[Row],
+        settled: Callable[[Settled], None],
+        concurrency: int | None,
+    ) -> None:
+        self._extractor, self._settled = extractor, settled
+        self._model = model = extractor.model
+        batch = int(getattr(model, "batch_size", 1))
+        if batch > 1:
+            self._rows, most, start = _by_length(rows, batch * _SORTED_TOGETHER), 2 * batch, 2 * batch
+        else:
+            most = int(getattr(model, "max_in_flight", _DEFAULT_MOST))
+            self._rows, start = rows, 4
+        if concurrency is not None:
+            most = start = concurrency
+        self._pace = Pace(most, start=start)
+        self._workers = 0
+        self._failures = 0
+
+    async def run(self) -> None:
+        # What ends a job is carried past the task group, which would wrap it.
+        ended: list[Exception] = []
+
+        async def work() -> None:
+            try:
+                await self._work(group.start_soon, work)
+            except (ConfigurationError, ModelError) as error:
+                ended.append(error)
+                group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            self._workers = 1
+            group.start_soon(work)
+        if ended:
+            raise ended[0]
+
+    async def _work(self, start: Callable[..., None], work: Callable[[], Any]) -> None:
+        """One worker; it starts another while there is room, and leaves when there are too many."""
+        while self._workers <= self._pace.bound:
+            row = next(self._rows, None)
+            if row is None:
+                break
+            if self._workers < self._pace.bound:
+                self._workers += 1
+                start(work)
+            await self._one(row)
+        self._workers -= 1
+
+    async def _one(self, row: Row) -> None:
+        if row.problem:
+            self._settled(unreadable(row))
+            return
+        began = time.monotonic()
+        found = await self._extractor.extract_async(row.text, on_error="return")
+        now = time.monotonic()
+        self._pace.settled(now - began, now, getattr(self._model, "turned_away", 0))
+        self._check(found)
+        self._settled(settle(self._extractor, row, found))
+
+    def _check(self, found: Extraction[Any]) -> None:
+        """Whether it is worth going on.
+
+        Raises:
+            ModelError: It is not: the row is left for the next try.
+        """
+        error = found.error
+        if isinstance(error, ModelUnavailableError | GuaranteeError):
+            raise error
+        self._failures = self._failures + 1 if isinstance(error, ModelError) else 0
+        if error is not None and not isinstance(error, ContextLengthError) and self._failures >= _FAILURES_IN_A_ROW:
+            raise ModelError(
+                f"the model failed for {self._failures} rows in a row; last: {error}",
+                hint="see to the model, and run the same job again with retry=True (--retry)",
+            ) from error
+
+
+def settle(extractor: Extractor[Any], row: Row, found: Extraction[Any]) -> Settled:
+    """What stands in the output for a row."""
+    used = found.usage.input_tokens, found.usage.output_tokens
+    error = found.error
+    if error is not None:
+        line = _error_line(row.id, type(error).__name__, error.message, error.raw, error.attempts)
+        return Settled(row.position, row.digest, line, True, *used)
+    evidence = f', "evidence": {json.dumps(found.evidence)}' if found.evidence else ""
+    line = f'{{"id": {_dumps(row.id)}, "output": {extractor.output.dump(found.output)}{evidence}}}'
+    return Settled(row.position, row.digest, _writable(line), False, *used)
+
+
+def unreadable(row: Row) -> Settled:
+    """What stands in the output for a row that holds no text."""
+    return Settled(row.position, row.digest, _error_line(row.id, "InputError", row.problem, row.text, ()), True)
+
+
+def _error_line(name: str | int, kind: str, message: str, raw: str, attempts: Iterable[str]) -> str:
+    error = {"type": kind, "message": message, "raw": raw, "attempts": [*attempts]}
+    return _writable(f'{{"id": {_dumps(name)}, "error": {_dumps(error)}}}')
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _writable(line: str) -> str:
+    """The same JSON as it can stand in a UTF-8 file: a half of a surrogate pair has to be escaped."""
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(line))
+    return line
+
+
+def _by_length(rows: Iterator[Row], window: int) -> Iterator[Row]:
+    """The rows, so many at a time sorted by the length of their texts."""
+    while chosen := sorted(islice(rows, window), key=lambda row: len(row.text)):
+        yield from chosen
