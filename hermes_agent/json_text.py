@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, cast
 
-__all__ = ["dump_json", "sound"]
+__all__ = ["dump_json", "path_parts", "pointer", "sound"]
 
 
 _AWKWARD = re.compile("[\x7f\ud800-\udfff]")
@@ -53,3 +53,25 @@ def sound(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def pointer(parts: Sequence[str | int]) -> str:
+    """The JSON pointer (RFC 6901) to a value, by the names and indexes that lead to it.
+
+    Example:
+        >>> pointer(["items", 0, "a/b"])
+        '/items/0/a~1b'
+    """
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+
+
+def path_parts(path: str) -> tuple[str, ...]:
+    """The names and indexes of a JSON pointer, or of a dotted path; the empty one is the whole value.
+
+    Example:
+        >>> path_parts("/buyer/name"), path_parts("buyer.name"), path_parts("")
+        (('buyer', 'name'), ('buyer', 'name'), ())
+    """
+    if not path.startswith("/"):
+        return tuple(path.split(".")) if path else ()
+    return tuple(part.replace("~1", "/").replace("~0", "~") for part in path[1:].split("/"))
