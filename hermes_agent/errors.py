@@ -10,6 +10,7 @@
     │   ├── ModelUnavailableError not installed, not cached, not reachable, not known
     │   ├── ContextLengthError    the prompt does not fit the model's context window
     │   └── GuaranteeError        ``constrain="strict"`` asked for more than the model can enforce
+    ├── JobError                  an extraction job cannot go on from its file, or cannot write its output
     ├── JournalError              a journal cannot be read or written, or has no such run (hermes_agent.journal)
     ├── McpServerError            an MCP server that cannot be reached or has died (hermes_agent.integrations.mcp)
     ├── RunPaused                 the run waits for somebody's word on calls; not a failure
@@ -45,6 +46,7 @@ __all__ = [
     "HookError",
     "InvalidOutputError",
     "InvalidTurnError",
+    "JobError",
     "LimitExceededError",
     "ModelError",
     "ModelUnavailableError",
@@ -124,6 +126,13 @@ class ContextLengthError(ModelError):
 
 class GuaranteeError(ModelError):
     """``constrain="strict"`` was asked of a model that cannot enforce the turn grammar."""
+
+
+class JobError(HermesError):
+    """An extraction job cannot go on from its file, is under way elsewhere, or cannot write its output.
+
+    What was settled before is safe in the job's file.
+    """
 
 
 class RunPaused(HermesError):  # noqa: N818  # nothing is wrong: somebody is asked
