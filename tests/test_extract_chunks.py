@@ -20,6 +20,7 @@ from hermes_agent.extract import Extractor
 from hermes_agent.extract.chunks import Chunking, Piece, split
 from hermes_agent.history import estimate_text
 from hermes_agent.limits import Limits
+from hermes_agent.messages import UserMessage
 from hermes_agent.models.base import Request
 from hermes_agent.testing import ScriptedModel
 
@@ -102,11 +103,17 @@ def test_a_long_text_takes_linear_time() -> None:
     assert long < 60 * max(short, 0.002)
 
 
+def asked_of(request: Request) -> str:
+    question = request.messages[1]
+    assert isinstance(question, UserMessage)
+    return question.text
+
+
 def answers(**told: str) -> Callable[[Request], str]:
     """Answers by a word that stands in the question."""
 
     def write(request: Request) -> str:
-        asked = request.messages[-1].text
+        asked = asked_of(request)
         return next((answer for word, answer in told.items() if word in asked), '{"items": []}')
 
     return write
@@ -125,7 +132,7 @@ def test_each_piece_tells_what_it_holds(backend: str) -> None:
     found = anyio.run(asked.extract_async, text, backend=backend)
     assert found.output == Invoice(number="A-7", total=5, items=["tea"])
     assert (found.usage.steps, found.attempts, found.guarantee) == (3, 3, "checked")
-    assert sorted(request.messages[1].text for request in model.requests) == sorted(re.split(r"(?<=\n\n)", text))
+    assert sorted(map(asked_of, model.requests)) == sorted(re.split(r"(?<=\n\n)", text))
 
 
 def test_a_text_that_fits_is_asked_as_without_chunking() -> None:
@@ -170,7 +177,7 @@ def test_pieces_are_asked_side_by_side_and_bounded(backend: str) -> None:
     class Slow(ScriptedModel):
         active = most = 0
 
-        async def generate(self, request: Request) -> Any:  # type: ignore[override]  # an async generator all the same
+        async def generate(self, request: Request) -> Any:
             self.active += 1
             self.most = max(self.most, self.active)
             for _ in range(20):
@@ -189,7 +196,7 @@ def test_a_cancelled_text_leaves_nothing_behind(backend: str) -> None:
     class Hanging(ScriptedModel):
         begun = ended = 0
 
-        async def generate(self, request: Request) -> Any:  # type: ignore[override]  # an async generator all the same
+        async def generate(self, request: Request) -> Any:
             self.begun += 1
             try:
                 await anyio.sleep_forever()

@@ -50,6 +50,18 @@ def asked(spec: Any, rules: Mapping[str, Rule] | None = None) -> Output[Any]:
     return Merging.of(Output.of(spec), rules or {}).output
 
 
+def second(values: list[Any]) -> Any:
+    return values[1]
+
+
+def joined(lists: list[Any]) -> Any:
+    return [item for one in lists for item in one]
+
+
+def broken(values: list[Any]) -> Any:
+    raise ZeroDivisionError
+
+
 def test_a_piece_may_say_nothing() -> None:
     output = asked(Order)
     for text in ('{"lines": []}', '{"lines": [], "number": null, "buyer": null, "note": null, "day": null}'):
@@ -83,7 +95,7 @@ def test_fields_lists_and_objects_by_default() -> None:
 
 @pytest.mark.parametrize(
     ("rule", "value"),
-    [("first", "b"), ("last", "ccc"), ("longest", "ccc"), ("vote", "b"), (min, "a"), (lambda values: values[1], "a")],
+    [("first", "b"), ("last", "ccc"), ("longest", "ccc"), ("vote", "b"), (min, "a"), (second, "a")],
 )
 def test_each_rule(rule: Rule, value: str) -> None:
     schema = JsonSchema({"type": "object", "properties": {"x": {"type": "string"}}, "required": ["x"]})
@@ -126,7 +138,7 @@ def test_a_list_must_not_be_filled_for_its_least_length() -> None:
 
 def test_a_list_with_a_rule_is_taken_whole() -> None:
     assert merged(list[int], [[], [1, 1], [2, 3, 4]], {"": "first"}) == [1, 1]
-    assert merged(list[int], [[1, 1], [2]], {"": lambda lists: [item for one in lists for item in one]}) == [1, 1, 2]
+    assert merged(list[int], [[1, 1], [2]], {"": joined}) == [1, 1, 2]
 
 
 def test_a_value_that_is_no_object_may_be_missing_in_a_piece() -> None:
@@ -145,7 +157,12 @@ def test_a_type_in_itself_is_merged_once_and_then_taken_whole() -> None:
 
 
 def test_a_schema_that_says_more_is_taken_whole() -> None:
-    schema = {"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a"], "dependentRequired": {"a": ["b"]}}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"a": {}, "b": {}},
+        "required": ["a"],
+        "dependentRequired": {"a": ["b"]},
+    }
     with pytest.raises(OutputError):
         asked(JsonSchema(schema)).validate("{}")
     assert asked(JsonSchema(schema)).validate("null") is None
@@ -154,7 +171,7 @@ def test_a_schema_that_says_more_is_taken_whole() -> None:
 
 def test_a_broken_function_is_told_with_its_field() -> None:
     with pytest.raises(OutputError, match="number: the function that merges it raised ZeroDivisionError"):
-        merged(Order, [{"number": "A"}], {"number": lambda values: 1 // 0})
+        merged(Order, [{"number": "A"}], {"number": broken})
 
 
 @pytest.mark.parametrize("path", ["nothing", "lines.name", "/lines/0", "buyer.street"])
@@ -173,6 +190,6 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambd
 
 @given(st.lists(st.lists(JSON, max_size=4), max_size=4))
 def test_a_union_holds_each_item_once_in_order(lists: list[list[Any]]) -> None:
-    value = merged(JsonSchema({"type": "array", "items": {}}), lists) if lists else []
+    value: list[Any] = merged(JsonSchema({"type": "array", "items": {}}), lists) if lists else []
     distinct: list[str] = list(dict.fromkeys(repr(item) for one in lists for item in one))
     assert [repr(item) for item in value] == distinct
