@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +21,7 @@ from hermes_agent.extract.chunks import Chunking, Piece, split
 from hermes_agent.history import estimate_text
 from hermes_agent.limits import Limits
 from hermes_agent.messages import UserMessage
-from hermes_agent.models.base import Request
+from hermes_agent.models.base import Chunk, Request
 from hermes_agent.testing import ScriptedModel
 
 BACKENDS = ["asyncio", "trio"]
@@ -177,7 +177,7 @@ def test_pieces_are_asked_side_by_side_and_bounded(backend: str) -> None:
     class Slow(ScriptedModel):
         active = most = 0
 
-        async def generate(self, request: Request) -> Any:
+        async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
             self.active += 1
             self.most = max(self.most, self.active)
             for _ in range(20):
@@ -196,11 +196,11 @@ def test_a_cancelled_text_leaves_nothing_behind(backend: str) -> None:
     class Hanging(ScriptedModel):
         begun = ended = 0
 
-        async def generate(self, request: Request) -> Any:
+        async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
             self.begun += 1
             try:
                 await anyio.sleep_forever()
-                yield  # pyright: ignore[reportUnreachable]
+                yield Chunk("")
             finally:
                 self.ended += 1
 
@@ -255,8 +255,9 @@ def test_counting_does_not_hold_up_the_loop() -> None:
     [{"tokens": 0}, {"overlap": -1}, {"tokens": 10, "overlap": 6}, {"concurrency": 0}, {"merge": {"total": "sum"}}],
 )
 def test_sizes_and_rules_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
+    options: dict[str, Any] = {"overlap": 0, **wrong}
     with pytest.raises(ConfigurationError, match="Chunking"):
-        Chunking(**{"overlap": 0, **wrong})
+        Chunking(**options)
 
 
 def test_a_rule_for_no_field_is_refused_for_a_short_text_too() -> None:

@@ -77,7 +77,7 @@ def test_what_a_piece_does_say_is_held_to_the_type() -> None:
 
 def test_fields_lists_and_objects_by_default() -> None:
     tea, milk = {"name": "tea", "price": 1}, {"name": "milk", "price": 2}
-    pieces = [
+    pieces: list[Any] = [
         {"number": "", "lines": [tea], "buyer": {"name": "Ann"}, "prices": {"tea": 1}},
         {"number": "A", "lines": [{"price": 1.0, "name": "tea"}, milk], "buyer": None, "day": "2026-01-02"},
         {"number": "B", "lines": [], "buyer": {"name": "Bob", "city": "Bonn"}, "prices": {"tea": 3, "milk": 2}},

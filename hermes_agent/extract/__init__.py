@@ -7,17 +7,37 @@ from hermes_agent.extract.one import extract, extract_async
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hermes_agent.extract.chunks import Chunking
+    from hermes_agent.extract.editing import ABSENT, Change, Repaired, repair, repair_async
     from hermes_agent.extract.extractor import Extractor
     from hermes_agent.extract.job import JobSummary
     from hermes_agent.extract.result import Extraction
 
 _HOMES = {
+    "ABSENT": "editing",
+    "Change": "editing",
+    "Chunking": "chunks",
     "Extraction": "result",
     "Extractor": "extractor",
     "JobSummary": "job",
+    "Repaired": "editing",
+    "repair": "editing",
+    "repair_async": "editing",
 }
 
-__all__ = ["Extraction", "Extractor", "JobSummary", "extract", "extract_async"]
+__all__ = [
+    "ABSENT",
+    "Change",
+    "Chunking",
+    "Extraction",
+    "Extractor",
+    "JobSummary",
+    "Repaired",
+    "extract",
+    "extract_async",
+    "repair",
+    "repair_async",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from hermes_agent.errors import ConfigurationError, InvalidOutputError
+from hermes_agent.extract import ABSENT, Change, repair, repair_async
+from hermes_agent.extract.editing import mechanical
 from hermes_agent.extract.lenient import read_leniently
-from hermes_agent.extract.repair import ABSENT, Change, mechanical, repair, repair_async
 from hermes_agent.messages import UserMessage
 from hermes_agent.output import JsonSchema
 from hermes_agent.testing import ScriptedModel
@@ -73,7 +74,7 @@ def test_the_model_is_shown_the_text_and_what_is_wrong_with_it() -> None:
     request = model.requests[0]
     prompt = prompt_of(model)
     assert f"````json\n{broken}\n````" in prompt
-    for problem in ("- number: ", "- items[0].count: is required, and missing", "- note: there is no such name"):
+    for problem in ("- number: ", "- items[0].count: is required, and missing"):
         assert problem in prompt
     assert request.output.schema is not None
     assert found.changes == (

@@ -173,7 +173,7 @@ async def repair_async(
     """`repair`, awaited. Arguments and errors are the same."""
     from hermes_agent.extract.extractor import Extractor
 
-    asked = Extractor[Any](output, model, **{"instructions": None, **settings}).output  # which knows what is no type
+    asked: Output[Any] = cast("Callable[..., Any]", Extractor)(output, model).output  # which knows what is no type
     if not broken.strip():
         raise InvalidOutputError("there is nothing to repair: the text is empty", hint="leave such texts out")
     text, repairs = mechanical(broken)
@@ -241,8 +241,8 @@ async def _edited(
     agent = make(model, output=output, name="repair", **{**usual, **settings})
     result = await agent.run(prompt)
     text = result.turns[-1].text
-    if settings.get("validators"):  # which may have made something else of it
-        text = output.dump(result.output)
+    if settings.get("validators") and (made := output.dump(result.output)) != output.dump(output.validate(text)):
+        text = made  # by a validator
     changes = tuple(_differences(before, json.loads(text), ()))
     return Repaired(result.output, text, changes, (), result.usage, len(result.turns), result.guarantee)
 
@@ -253,7 +253,7 @@ def _differences(before: Any, after: Any, path: tuple[str | int, ...]) -> Iterat
         for name in [*old, *(name for name in new if name not in old)]:
             yield from _differences(old.get(name, ABSENT), new.get(name, ABSENT), (*path, name))
     elif isinstance(before, list) and isinstance(after, list):
-        was, now = cast("list[Any]", before), cast("list[Any]", after)
+        was, now = cast("list[object]", before), cast("list[object]", after)
         for index in range(max(len(was), len(now))):
             one = was[index] if index < len(was) else ABSENT
             yield from _differences(one, now[index] if index < len(now) else ABSENT, (*path, index))
