@@ -14,6 +14,7 @@ from hermes_agent.errors import (
     ConfigurationError,
     ContextLengthError,
     GuaranteeError,
+    HermesError,
     ModelError,
     ModelUnavailableError,
 )
@@ -21,6 +22,8 @@ from hermes_agent.extract.extractor import Extractor
 from hermes_agent.extract.pace import Pace
 from hermes_agent.extract.result import Extraction
 from hermes_agent.extract.row import Row, Settled
+from hermes_agent.limits import NOTHING
+from hermes_agent.output import OutputError
 
 __all__ = ["Engine", "LocalEngine", "engine_of", "settle", "unreadable"]
 
@@ -107,8 +110,8 @@ class _Going:
 
         async def work() -> None:
             try:
-                await self._work(group.start_soon, work)
-            except (ConfigurationError, ModelError) as error:
+                await self._work(lambda: group.start_soon(work))
+            except Exception as error:  # noqa: BLE001  # raised again below
                 ended.append(error)
                 group.cancel_scope.cancel()
 
@@ -118,7 +121,7 @@ class _Going:
         if ended:
             raise ended[0]
 
-    async def _work(self, start: Callable[..., None], work: Callable[[], Any]) -> None:
+    async def _work(self, start: Callable[[], object]) -> None:
         """One worker; it starts another while there is room, and leaves when there are too many."""
         while self._workers <= self._pace.bound:
             row = next(self._rows, None)
@@ -126,7 +129,7 @@ class _Going:
                 break
             if self._workers < self._pace.bound:
                 self._workers += 1
-                start(work)
+                start()
             await self._one(row)
         self._workers -= 1
 
@@ -135,11 +138,21 @@ class _Going:
             self._settled(unreadable(row))
             return
         began = time.monotonic()
-        found = await self._extractor.extract_async(row.text, on_error="return")
+        found = await self._extracted(row.text)
         now = time.monotonic()
         self._pace.settled(now - began, now, getattr(self._model, "turned_away", 0))
         self._check(found)
         self._settled(settle(self._extractor, row, found))
+
+    async def _extracted(self, text: str) -> Extraction[Any]:
+        try:
+            return await self._extractor.extract_async(text, on_error="return")
+        except HermesError:
+            raise
+        except Exception as error:  # noqa: BLE001  # such as a validator's own: it costs this row
+            unexpected = HermesError(f"{type(error).__name__}: {error}")
+            unexpected.__cause__ = error
+            return Extraction(None, unexpected, NOTHING, None, 0)
 
     def _check(self, found: Extraction[Any]) -> None:
         """Whether it is worth going on.
@@ -150,11 +163,12 @@ class _Going:
         error = found.error
         if isinstance(error, ModelUnavailableError | GuaranteeError):
             raise error
-        self._failures = self._failures + 1 if isinstance(error, ModelError) else 0
-        if error is not None and not isinstance(error, ContextLengthError) and self._failures >= _FAILURES_IN_A_ROW:
+        broken = type(error) is HermesError or isinstance(error, ModelError)
+        self._failures = self._failures + 1 if broken and not isinstance(error, ContextLengthError) else 0
+        if self._failures >= _FAILURES_IN_A_ROW:
             raise ModelError(
-                f"the model failed for {self._failures} rows in a row; last: {error}",
-                hint="see to the model, and run the same job again with retry=True (--retry)",
+                f"{self._failures} rows in a row have failed for another reason than their answers; last: {error}",
+                hint="mend that, and run the same job again with retry=True (--retry)",
             ) from error
 
 
@@ -163,10 +177,15 @@ def settle(extractor: Extractor[Any], row: Row, found: Extraction[Any]) -> Settl
     used = found.usage.input_tokens, found.usage.output_tokens
     error = found.error
     if error is not None:
-        line = _error_line(row.id, type(error).__name__, error.message, error.raw, error.attempts)
+        kind = type(error if type(error) is not HermesError else error.__cause__ or error).__name__
+        line = _error_line(row.id, kind, error.message, error.raw, error.attempts)
         return Settled(row.position, row.digest, line, True, *used)
+    try:
+        written = extractor.output.dump(found.output)
+    except OutputError as failed:  # such as a field that is read under one alias and written under another
+        return Settled(row.position, row.digest, _error_line(row.id, "OutputError", str(failed), "", ()), True, *used)
     evidence = f', "evidence": {json.dumps(found.evidence)}' if found.evidence else ""
-    line = f'{{"id": {_dumps(row.id)}, "output": {extractor.output.dump(found.output)}{evidence}}}'
+    line = f'{{"id": {_dumps(row.id)}, "output": {written}{evidence}}}'
     return Settled(row.position, row.digest, _writable(line), False, *used)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -118,6 +118,8 @@ class Job:
         with JobState.open(path, facts=facts, on_change=self._on_change, resume=self._resume) as state:
             self._state, self._writer = state, open_output(self._out, state)
             already = state.counts().rows
+            if self._progress is not None:
+                self._progress.begin(already - (state.counts().failed if self._retry else 0))
             complete = False
             try:
                 await self._work()
@@ -137,14 +139,18 @@ class Job:
 
     async def _work(self) -> None:
         self._flushed = time.monotonic()
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._keep_flushing)
-            errors: list[Exception] = []
+        errors: list[Exception] = []
+
+        async def carried(work: Callable[[], Awaitable[None]]) -> None:
             try:
-                await self._engine.run(self._extractor, self._unsettled(), self._settled)
+                await work()
             except Exception as error:  # noqa: BLE001  # raised again, past the task group that would wrap it
                 errors.append(error)
             group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(carried, self._keep_flushing)
+            await carried(lambda: self._engine.run(self._extractor, self._unsettled(), self._settled))
         if errors:
             raise errors[0]
 
@@ -171,9 +177,12 @@ class Job:
             if last[2] and self._retry:
                 self._asked_again += 1
                 yield row
-        if last is not None and (row is None or last[0] > row.position):
+        end = -1 if row is None else row.position
+        while last is not None and last[0] <= end:
+            last = next(known, None)
+        if last is not None:
             raise JobError(
-                f"the input ends with row {-1 if row is None else row.position}, and row {last[0]} is settled already",
+                f"the input has {end + 1} rows, and row {last[0]} is settled already",
                 hint="bring the input back as it was, or begin anew with resume=False (--restart)",
             )
 

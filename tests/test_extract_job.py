@@ -1,0 +1,309 @@
+"""Jobs: every row once; what is settled is not asked again; what changed is noticed."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from pydantic import BaseModel
+
+from hermes_agent.errors import ConfigurationError, JobError, ModelError, ModelUnavailableError
+from hermes_agent.extract import Extractor
+from hermes_agent.extract.pace import Pace
+from hermes_agent.formats import dialect
+from hermes_agent.formats.dialects import Dialect
+from hermes_agent.formats.grammar import TurnGrammar
+from hermes_agent.messages import UserMessage
+from hermes_agent.models.base import Chunk, Guarantee, Request
+
+
+class Word(BaseModel):
+    first: str
+    length: int
+
+
+class Reader:
+    """A model that answers from the text, and remembers what it was asked.
+
+    Args:
+        broken: Texts that it never answers rightly.
+        before: Awaited before each answer.
+    """
+
+    name = "reader"
+    dialect: Dialect = dialect("chatml")
+
+    def __init__(self, *broken: str, before: Callable[[str], Any] | None = None) -> None:
+        self.asked: list[str] = []
+        self.at_once = self.most_at_once = 0
+        self.broken, self._before = set(broken), before
+
+    async def guarantee(self, grammar: TurnGrammar, *, prove: bool = False) -> Guarantee:
+        return "checked"
+
+    async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        text = next(m.text for m in reversed(request.messages) if isinstance(m, UserMessage))
+        self.asked.append(text)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            if self._before is not None:
+                await self._before(text)
+            value = {"first": text[0], "length": len(text)}
+            yield Chunk("no" if text in self.broken else json.dumps(value), "stop", 7, 3)
+        finally:
+            self.at_once -= 1
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+TEXTS = [f"text number {i}" for i in range(40)]
+
+
+def test_each_row_is_in_the_output_once_and_in_order(tmp_path: Path) -> None:
+    model, out = Reader("text number 3"), tmp_path / "out.jsonl"
+    summary = Extractor(Word, model).map(TEXTS, out=out, progress=False)
+    rows = lines(out)
+    assert [row["id"] for row in rows] == list(range(40))
+    assert [row.get("output") for row in rows if row["id"] != 3] == [
+        {"first": "t", "length": len(text)} for i, text in enumerate(TEXTS) if i != 3
+    ]
+    assert rows[3]["error"]["type"] == "InvalidOutputError"
+    assert rows[3]["error"]["attempts"] == ["no"] * 3
+    assert rows[3]["error"]["raw"] == "no"
+    assert (summary.rows, summary.failed, summary.already) == (40, 1, 0)
+    assert summary.causes == {"InvalidOutputError": 1}
+    assert summary.usage.input_tokens == 7 * 42
+    assert sorted(set(model.asked)) == sorted(TEXTS)
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.sqlite", "out.parquet"])
+def test_what_is_settled_is_not_asked_again(tmp_path: Path, name: str) -> None:
+    model, out = Reader(), tmp_path / name
+    Extractor(Word, model).map(TEXTS[:25], out=out, progress=False)
+    summary = Extractor(Word, model).map(TEXTS, out=out, progress=False)
+    assert sorted(model.asked) == sorted(TEXTS)
+    assert (summary.rows, summary.already) == (40, 25)
+
+
+def test_only_failures_are_asked_again_on_request(tmp_path: Path) -> None:
+    model, out = Reader(TEXTS[3], TEXTS[30]), tmp_path / "out.jsonl"
+    extractor = Extractor(Word, model)
+    extractor.map(TEXTS, out=out, progress=False)
+    model.asked.clear()
+    extractor.map(TEXTS, out=out, progress=False)
+    assert model.asked == []
+    model.broken.clear()
+    summary = extractor.map(TEXTS, out=out, retry=True, progress=False)
+    assert sorted(model.asked) == sorted([TEXTS[3], TEXTS[30]])
+    assert (summary.rows, summary.failed, summary.already) == (40, 0, 38)
+    assert [row["output"]["length"] for row in lines(out)] == [len(text) for text in TEXTS]
+
+
+class Another(BaseModel):
+    first: str
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda model: Extractor(Another, model),
+        lambda model: Extractor(Word, model, instructions="Otherwise."),
+        lambda model: Extractor(Word, model, examples=[("ab", Word(first="a", length=2))]),
+        lambda model: Extractor(Word, model, reasoning="on"),
+    ],
+)
+def test_another_schema_prompt_or_setting_is_refused_or_begun_anew(
+    tmp_path: Path, changed: Callable[[Reader], Extractor[Any]]
+) -> None:
+    model, out = Reader(), tmp_path / "out.jsonl"
+    Extractor(Word, model).map(TEXTS, out=out, progress=False)
+    before = out.read_text()
+    model.asked.clear()
+    with pytest.raises(JobError, match="schema|prompt|output"):
+        changed(model).map(TEXTS, out=out, progress=False)
+    assert model.asked == []
+    assert out.read_text() == before
+    changed(model).map(TEXTS, out=out, on_change="restart", progress=False)
+    assert sorted(set(model.asked)) == sorted(TEXTS)
+    assert len(lines(out)) == 40
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    Extractor(Word, Reader()).map(TEXTS, out=out, progress=False)
+    other = Reader()
+    other.name = "another"
+    with pytest.raises(JobError, match="another"):
+        Extractor(Word, other).map(TEXTS, out=out, progress=False)
+
+
+def test_an_input_that_changed_is_noticed(tmp_path: Path) -> None:
+    out, extractor = tmp_path / "out.jsonl", Extractor(Word, Reader())
+    extractor.map(TEXTS, out=out, progress=False)
+    with pytest.raises(JobError, match="row 5 of the input"):
+        extractor.map([*TEXTS[:5], "something else", *TEXTS[6:]], out=out, progress=False)
+    with pytest.raises(JobError, match="input has 10 rows"):
+        extractor.map(TEXTS[:10], out=out, progress=False)
+    with pytest.raises(JobError, match="input has 0 rows"):
+        extractor.map([], out=out, progress=False)
+    assert len(lines(out)) == 40
+
+
+def test_a_job_begun_anew_forgets(tmp_path: Path) -> None:
+    model, out = Reader(), tmp_path / "out.jsonl"
+    Extractor(Word, model).map(TEXTS, out=out, progress=False)
+    Extractor(Word, model).map(TEXTS[:3], out=out, resume=False, progress=False)
+    assert len(lines(out)) == 3
+    assert len(model.asked) == 43
+
+
+def test_a_bad_row_costs_one_row(tmp_path: Path) -> None:
+    given = tmp_path / "in.jsonl"
+    given.write_bytes(b'{"text": "one"}\n{"text": \xff}\nnot json\n{"other": 1}\n{"text": ""}\n{"text": "a\\u0000b"}\n')
+    out = tmp_path / "out.jsonl"
+    summary = Extractor(Word, Reader()).map(given, out=out, progress=False)
+    rows = lines(out)
+    assert len(rows) == 6
+    assert [("output" in row) for row in rows] == [True, False, False, False, False, True]
+    assert all(row["error"]["message"] for row in rows if "error" in row)
+    assert (summary.rows, summary.failed) == (6, 4)
+
+
+def test_ids_may_occur_twice(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    Extractor(Word, Reader()).map([{"id": 1, "text": "a"}, {"id": 1, "text": "bc"}], out=out, progress=False)
+    assert [(row["id"], row["output"]["length"]) for row in lines(out)] == [(1, 1), (1, 2)]
+
+
+def test_what_a_validator_raises_costs_the_row(tmp_path: Path) -> None:
+    def check(word: Word) -> Word:
+        if word.length == len("text number 7"):
+            raise KeyError("seven")
+        return word
+
+    out = tmp_path / "out.jsonl"
+    summary = Extractor(Word, Reader(), validators=[check]).map([*TEXTS[7:12]], out=out, progress=False)
+    assert summary.rows == 5
+    assert summary.failed == 3
+    assert "KeyError" in lines(out)[0]["error"]["message"]
+
+
+def test_a_model_that_is_gone_ends_the_job_and_loses_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+
+    async def gone(text: str) -> None:
+        if text == TEXTS[20]:
+            raise ModelUnavailableError("the server is gone")
+
+    model = Reader(before=gone)
+    with pytest.raises(ModelUnavailableError, match="gone"):
+        Extractor(Word, model).map(TEXTS, out=out, concurrency=1, progress=False)
+    assert len(lines(out)) == 20
+    again = Reader()
+    Extractor(Word, again).map(TEXTS, out=out, progress=False)
+    assert sorted(again.asked) == sorted(TEXTS[20:])
+    assert len(lines(out)) == 40
+
+
+def test_a_model_that_fails_every_time_ends_the_job(tmp_path: Path) -> None:
+    async def fails(text: str) -> None:
+        raise ModelError(f"no {text}")
+
+    with pytest.raises(ModelError, match="rows in a row"):
+        Extractor(Word, Reader(before=fails)).map(TEXTS * 10, out=tmp_path / "out.jsonl", progress=False)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_job_that_is_cancelled_keeps_what_is_settled(tmp_path: Path, backend: str) -> None:
+    out = tmp_path / "out.jsonl"
+
+    async def cancelled() -> None:
+        async def stop(text: str) -> None:
+            if text == TEXTS[11]:
+                scope.cancel()
+            await anyio.lowlevel.checkpoint()
+
+        with anyio.CancelScope() as scope:
+            await Extractor(Word, Reader(before=stop)).map_async(TEXTS, out=out, concurrency=1, progress=False)
+
+    anyio.run(cancelled, backend=backend)
+    assert len(lines(out)) == 11
+    model = Reader()
+    Extractor(Word, model).map(TEXTS, out=out, progress=False)
+    assert sorted(model.asked) == sorted(TEXTS[11:])
+
+
+def test_so_many_rows_are_asked_for_at_once(tmp_path: Path) -> None:
+    async def wait(_: str) -> None:
+        await anyio.sleep(0.001)
+
+    model = Reader(before=wait)
+    Extractor(Word, model).map(TEXTS, out=tmp_path / "out.jsonl", concurrency=5, progress=False)
+    assert model.most_at_once == 5
+
+
+def test_rows_are_read_as_they_are_needed(tmp_path: Path) -> None:
+    read = 0
+    model = Reader()
+
+    def rows() -> Iterator[str]:
+        nonlocal read
+        for i in range(3000):
+            read += 1
+            assert read - len(model.asked) <= 70
+            yield f"text {i}"
+
+    Extractor(Word, model).map(rows(), out=tmp_path / "out.sqlite", progress=False)
+    with sqlite3.connect(tmp_path / "out.sqlite") as connection:
+        assert connection.execute("SELECT count(*), max(position) FROM rows WHERE output IS NOT NULL").fetchone() == (
+            3000,
+            2999,
+        )
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"concurrency": 0}, "concurrency=0"), ({"engine": "spark"}, "spark"), ({"on_change": "ask"}, "ask")],
+)
+def test_what_cannot_be_is_said_before_anything_is_asked(tmp_path: Path, wrong: dict[str, Any], said: str) -> None:
+    model = Reader()
+    with pytest.raises(ConfigurationError, match=said):
+        Extractor(Word, model).map(TEXTS, out=tmp_path / "out.jsonl", progress=False, **wrong)
+    with pytest.raises(ConfigurationError, match=r"out\.txt"):
+        Extractor(Word, model).map(TEXTS, out=tmp_path / "out.txt", progress=False)
+    assert model.asked == []
+
+
+def test_the_pace_grows_while_that_helps_and_halves_when_turned_away() -> None:
+    pace, now = Pace(64), 0.0
+    for _ in range(400):  # a server that does not mind
+        now += 0.1 / pace.bound
+        pace.settled(0.1, now, 0)
+    grown = pace.bound
+    assert grown > 8
+    pace.settled(0.1, now, 1)
+    assert pace.bound == grown // 2
+    halved = pace.bound
+    for _ in range(2 * halved):
+        now += 0.1 / pace.bound
+        pace.settled(0.1, now, 1)
+    assert pace.bound == halved, "it does not come back at once"
+
+
+def test_the_pace_stays_where_more_rows_at_once_only_wait_longer() -> None:
+    pace, now, most = Pace(64), 0.0, 0
+    for _ in range(4000):  # a server that serves eight at once
+        now += 0.1 / min(pace.bound, 8)
+        pace.settled(0.1 * max(1.0, pace.bound / 8), now, 0)
+        most = max(most, pace.bound)
+    assert 6 <= pace.bound <= 24
+    assert most <= 32
