@@ -298,19 +298,8 @@ def test_a_table_without_the_column_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def parquet_table(columns: dict[str, Any]) -> Any:
-    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
-    return pyarrow.table(
-        {
-            name: column if hasattr(column, "type") else pyarrow.array(column, *_kind(column))
-            for name, column in columns.items()
-        }
-    )
-
-
-def _kind(column: list[Any]) -> tuple[Any, ...]:
-    import pyarrow  # type: ignore[import-untyped, unused-ignore]  # has no types
-
-    return () if column else (pyarrow.string(),)
+    pa: Any = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    return pa.table({name: pa.array(column or pa.array([], pa.string())) for name, column in columns.items()})
 
 
 def written(table: Any, path: Path, **options: Any) -> Path:

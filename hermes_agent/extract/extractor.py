@@ -314,7 +314,7 @@ class Extractor(Generic[T]):
             resume=resume,
             on_change=on_change,
             retry=retry,
-            progress=progress_of(progress, total=read.total),
+            progress=progress_of(progress, rows=read),
         )
 
     @asynccontextmanager

@@ -95,6 +95,8 @@ def read_rows(source: RowSource, *, text: str | None = None, id: str | None = No
         >>> [(row.id, row.problem or row.text) for row in read_rows(["Total: 5 EUR", {"id": "b", "txt": "Total: 7"}])]
         [(0, 'Total: 5 EUR'), ('b', "there is no column 'text'; there are 'id', 'txt'")]
     """
+    if isinstance(source, Rows):
+        return source
     columns = Columns(text, id, max_size)
     if not isinstance(source, str | Path):
         items = checked(source)
