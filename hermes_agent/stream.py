@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Generic
+from typing import Any, Generic, Literal, NoReturn, cast, overload
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -30,15 +30,18 @@ from hermes_agent.events import (
     ToolProgress,
     ToolStarted,
 )
+from hermes_agent.json_text import path_parts
 from hermes_agent.messages import ToolCall
 from hermes_agent.output import Output
 from hermes_agent.partial import Partials
+from hermes_agent.partial.items import Items, at_path
 from hermes_agent.run import Run, RunResult
 from hermes_agent.threads import loop_caller
 
 __all__ = ["RunStream", "watch"]
 
 OutputT = TypeVar("OutputT", default=str)
+ItemT = TypeVar("ItemT")
 
 # Unbounded: were the run to wait for its reader, a reader that asks the same model something else would wait for
 # ever. What can pile up is bounded by the limits of the run.
@@ -98,13 +101,31 @@ class RunStream(Generic[OutputT]):
         Raises:
             ConfigurationError: The answer has no type, or the stream was read to its end before.
         """
-        if self._output.kind != "json":
-            raise ConfigurationError(
-                f"an answer of type {self._output.name!r} has no partial values",
-                hint="use stream.text(), or give the agent an output= type that is read from JSON",
-            )
+        self._check_typed("partial values")
         self._check_unread("partials()")
         return _PartialOutputs(self)
+
+    @overload
+    def items(self: RunStream[list[ItemT]], path: Literal[""] = "") -> AsyncIterator[ItemT]: ...
+    @overload
+    def items(self, path: str) -> AsyncIterator[Any]: ...
+    def items(self, path: str = "") -> AsyncIterator[Any]:
+        """Only the items of a list in the typed answer, each once, whole and validated, as soon as it is closed.
+
+        What was yielded when the iteration ends is that list of the answer. A turn that is not accepted has perhaps
+        yielded items by then: those that the next one writes again are not yielded again, and if it writes another
+        in the place of one, that is an error, since a yielded item cannot be taken back.
+
+        Args:
+            path: Where the list is: a JSON pointer or a dotted path of names in the JSON; by default the answer itself.
+
+        Raises:
+            ConfigurationError: The answer has no type, or no list there, or the stream was read to its end before.
+            InvalidOutputError: Out of the iteration: an item that was yielded is not in the answer after all.
+        """
+        self._check_typed("items")
+        self._check_unread("items()")
+        return _ItemsOfAnswer(self, Items(self._output, path_parts(path)), path)
 
     # An iterator, not a generator: a reader may `break`, and no half-read generator is left for the collector.
     def __aiter__(self) -> RunStream[OutputT]:
@@ -180,6 +201,18 @@ class RunStream(Generic[OutputT]):
                     ) from error
         return (value,)
 
+    @property
+    def written(self) -> str | None:
+        """The typed answer as it is written so far in this turn; ``None`` if the turn is none."""
+        return self._partials.written
+
+    def _check_typed(self, what: str) -> None:
+        if self._output.kind != "json":
+            raise ConfigurationError(
+                f"an answer of type {self._output.name!r} has no {what}",
+                hint="use stream.text(), or give the agent an output= type that is read from JSON",
+            )
+
     def _check_unread(self, view: str) -> None:
         if self._ended:
             raise ConfigurationError(
@@ -218,6 +251,61 @@ class _PartialOutputs(AsyncIterator[OutputT]):
             if isinstance(event, PartialOutput):
                 output: OutputT = event.output
                 return output
+
+
+class _ItemsOfAnswer(AsyncIterator[Any]):
+    def __init__(self, stream: RunStream[Any], items: Items, path: str) -> None:
+        self._stream, self._items, self._path = stream, items, path
+        self._told: list[Any] = []
+        self._ready: deque[Any] = deque()
+        self._at = 0
+        if (written := stream.written) is None:
+            items.stop()
+        else:
+            self._take(items.feed(written))
+
+    async def __anext__(self) -> Any:
+        while not self._ready:
+            match await self._stream.take(partial_outputs=False):
+                case StepStarted():
+                    self._items.begin()
+                    self._at = 0
+                case TextDelta(text):
+                    self._take(self._items.feed(text))
+                case CallStarted() | CallCompleted() | FaultFound():
+                    self._items.stop()
+                case Final(output):
+                    self._end(at_path(output, path_parts(self._path)))
+                case _:
+                    pass
+        return self._ready.popleft()
+
+    def _take(self, items: Iterable[Any]) -> None:
+        """Have items ready that were not told yet."""
+        for item in items:
+            if self._at == len(self._told):
+                self._told.append(item)
+                self._ready.append(item)
+            elif self._told[self._at] != item:
+                self._take_back()
+            self._at += 1
+
+    def _end(self, found: Any) -> None:
+        """Compare with the answer."""
+        if found is not None and (isinstance(found, str | Mapping) or not isinstance(found, Iterable)):
+            raise ConfigurationError(
+                f"there is no list at {self._path!r} of the answer", hint="name a field that holds a list"
+            )
+        self._at = 0
+        self._take(cast("Iterable[Any]", found or ()))
+        if self._at < len(self._told):
+            self._take_back()
+
+    def _take_back(self) -> NoReturn:
+        raise InvalidOutputError(
+            f"item {self._at} was told as {self._told[self._at]!r}, which is not in the answer after all",
+            hint="use stream.partials(), which begins anew with each turn, or look only at stream.result",
+        )
 
 
 class _Progress:

@@ -62,6 +62,11 @@ class Partials(Generic[T]):
         """This turn turns out to be no answer."""
         self._over = True
 
+    @property
+    def written(self) -> str | None:
+        """The answer as it is written so far; ``None`` if this turn is none."""
+        return None if self._over else self._text.text
+
     def feed(self, text: str) -> None:
         """More of the visible text."""
         if not self._over:

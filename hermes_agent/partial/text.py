@@ -38,6 +38,7 @@ class Level:
         start: Where it stands.
         whole: The end of its last whole member; just behind the bracket while there is none.
         key: The span of the name of the member being written, quotes and all; ``None`` where none is whole.
+        members: How many whole members it has.
         decoded: What `GrowingJson.plain` last made of it, behind the end up to which it was read.
     """
 
@@ -45,6 +46,7 @@ class Level:
     start: int
     whole: int
     key: tuple[int, int] | None = None
+    members: int = 0
     decoded: tuple[int, Any] | None = field(default=None, compare=False, repr=False)
 
 
@@ -174,6 +176,7 @@ class GrowingJson:
             return
         level = self.levels[-1]
         level.whole, level.key = end, None
+        level.members += 1
 
     def members(self, depth: int) -> str:
         """The container at ``depth`` as if it ended behind its last whole member."""
