@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from hermes_agent.cli import chat, grammar, mcp, models, parse, run, trace_file
+from hermes_agent.cli import chat, extract, grammar, mcp, models, parse, run, score, trace_file
 from hermes_agent.cli.exits import leave
 
 __all__ = ["app", "main"]
@@ -19,6 +19,7 @@ _HELP = """Trustworthy tools and structured output for open-weight models that s
 Start here:
   hermes-sdk run "What is 17 * 23?" --tools calculator
   hermes-sdk chat --tools calculator --tools clock
+  hermes-sdk extract schema.py:Invoice in.jsonl -o out.jsonl
   hermes-sdk models
 """
 
@@ -31,8 +32,10 @@ app = typer.Typer(
 )
 app.command("run", help=run.HELP)(run.run)
 app.command("chat", help=chat.HELP)(chat.chat)
+app.command("extract", help=extract.HELP)(extract.extract)
 app.command("parse", help=parse.HELP)(parse.parse)
 app.command("grammar", help=grammar.HELP)(grammar.grammar)
+app.command("score", help=score.HELP)(score.score)
 app.command("trace", help=trace_file.HELP)(trace_file.trace)
 app.add_typer(models.app, name="models")
 app.add_typer(mcp.app, name="mcp")

@@ -56,6 +56,10 @@ _OPTIONS = {
     "constrain='auto'": "--constrain auto",
     'tool_choice="auto" or "none"': "--tool-choice auto or none",
     "worked examples=": "--examples",
+    "with text=…": "with --text",
+    "with id=…": "with --id",
+    "resume=False (--restart)": "--restart",
+    'on_change="restart", --restart': "--restart",
 }
 
 
