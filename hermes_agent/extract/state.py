@@ -343,7 +343,7 @@ def _sql_row(row: Settled) -> _SqlRow:
 
 def _id_of(line: str) -> str:
     """The id in a line, which stands first in those that this package writes."""
-    name = str(_DECODER.raw_decode(line, 7)[0] if line.startswith('{"id": "') else json.loads(line)["id"])
+    name = str(_DECODER.raw_decode(line, 7)[0] if line.startswith('{"id": ') else json.loads(line)["id"])
     return name if name.isascii() else sound(name)
 
 
