@@ -297,7 +297,7 @@ class _ItemsOfAnswer(AsyncIterator[Any]):
                 f"there is no list at {self._path!r} of the answer", hint="name a field that holds a list"
             )
         self._at = 0
-        self._take(cast("Iterable[Any]", found or ()))
+        self._take(cast("Iterable[object]", found or ()))
         if self._at < len(self._told):
             self._take_back()
 

@@ -44,16 +44,16 @@ async def items_of(spec: Any, turns: list[str], path: str, chunk: int | None = 1
         async for item in stream.items(path):
             found.append(item)  # noqa: PERF401  # kept if the iteration raises
         output: Any = stream.result.output
-        whole = output if path == "" else output["lines"] if isinstance(output, dict) else output.items
+        whole: Any = output if path == "" else output["lines"] if isinstance(output, dict) else output.items
         assert found == whole
     return found
 
 
-ORDERS = st.builds(
-    lambda number, names: {"number": number, "lines": [{"name": name, "tags": [name]} for name in names]},
-    st.text(max_size=5),
-    st.lists(st.text(max_size=8), max_size=6),
-)
+def order_of(number: str, names: list[str]) -> dict[str, Any]:
+    return {"number": number, "lines": [{"name": name, "tags": [name]} for name in names]}
+
+
+ORDERS = st.builds(order_of, st.text(max_size=5), st.lists(st.text(max_size=8), max_size=6))
 
 
 @given(order=ORDERS, chunk=st.integers(1, 20) | st.none(), plain=st.booleans())

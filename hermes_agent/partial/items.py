@@ -35,12 +35,13 @@ class Items:
         self._output, self._path = output, tuple(path)
         self._growth: TypeGrowth | None = None
         self._problems: Problems | None = None
-        if isinstance(output.source, Mapping):
-            self._problems = _of_items(cast("Mapping[str, Any]", output.source), self._path)
+        source: object = output.source
+        if isinstance(source, Mapping):
+            self._problems = _of_items(cast("Mapping[str, Any]", source), self._path)
         else:
             from hermes_agent.partial.types import TypeGrowth
 
-            self._growth = TypeGrowth(cast("TypeAdapter[Any]", output.source))
+            self._growth = TypeGrowth(cast("TypeAdapter[Any]", source))
         self.begin()
 
     def begin(self) -> None:
@@ -100,8 +101,9 @@ class Items:
             found = at_path(self._growth.value(self._text), self._path)
             if not isinstance(found, list):
                 raise Hidden
-            whole = cast("list[Any]", found)[: level.members]
-            items, self._told = whole[self._told :], len(whole)
+            whole = cast("list[object]", found)[: level.members]
+            items: list[Any] = whole[self._told :]
+            self._told = len(whole)
         elif self._problems is not None:
             items = json.loads(self._text.members_since(depth, self._end or level.start + 1))
             if any(map(self._problems, items)):
@@ -109,7 +111,7 @@ class Items:
         else:
             raise Invalid
         self._end = level.whole
-        return cast("list[Any]", items)
+        return items
 
 
 def at_path(value: Any, path: Sequence[str]) -> Any:
@@ -120,15 +122,18 @@ def at_path(value: Any, path: Sequence[str]) -> Any:
         path: The names.
     """
     for name in path:
-        if isinstance(value, Mapping):
-            value = cast("Mapping[str, Any]", value).get(name)
-            continue
-        fields: Mapping[str, Any] = getattr(type(value), "model_fields", {})
-        aliases = (
-            field for field, known in fields.items() if name in (known.validation_alias, known.alias) and name != field
-        )
-        value = getattr(value, next(aliases, name), None)
-    return getattr(value, "root", value) if not isinstance(value, (list, Mapping)) else value
+        value = _member(value, name)
+    if isinstance(value, list | Mapping):
+        return cast("object", value)
+    return getattr(value, "root", value)
+
+
+def _member(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        return cast("Mapping[str, Any]", value).get(name)
+    fields: Mapping[str, Any] = getattr(cast("type[Any]", type(value)), "model_fields", {})
+    named = (own for own, field in fields.items() if own != name and name in (field.validation_alias, field.alias))
+    return getattr(value, next(named, name), None)
 
 
 def _of_items(schema: Mapping[str, Any], path: Sequence[str]) -> Problems | None:
