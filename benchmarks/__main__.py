@@ -37,12 +37,14 @@ BENCHMARKS = (
     Benchmark("imports", "CPU time of the import, beside other libraries", peers=True, quick=("--quick",)),
     Benchmark("many_tools", "starting a run with 500 tools, and compiling their grammar", quick=("--quick",)),
     Benchmark("endpoint", "CPU time a streamed token, beside the bare openai client", quick=("--quick",)),
+    Benchmark("jobs", "rows a second of a job beside its model, and memory", quick=("--quick",)),
     Benchmark("soak", "10,000 runs that mostly go wrong: nothing lost, nothing left behind", quick=("--quick",)),
     Benchmark("laws", "failure classes read right, laws that hold"),
     Benchmark("parser", "throughput of the parser, and its time on hostile text"),
     Benchmark("grammar", "compiling a turn grammar, and masks at three vocabularies"),
     Benchmark("bfcl", "gold calls: accepted, parsed back, validated", data="bfcl"),
     Benchmark("maskbench", "real schemas: passed, too loose, too tight, refused", data="maskbench_sample.jsonl"),
+    Benchmark("extraction", "valid objects, field F1 and rows/s of the embedded model, by library", data="extraction"),
     Benchmark("decoding", "constrained and free decoding on the embedded model"),
 )
 
@@ -55,7 +57,9 @@ def main() -> None:
         description=(__doc__ or "") + "\n\n" + "\n".join(f"  {b.name:<11}{b.about}" for b in BENCHMARKS),
     )
     options.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help="run these alone")
-    options.add_argument("--data", type=Path, metavar="FOLDER", help="with bfcl/ and maskbench_sample.jsonl in it")
+    options.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="with bfcl/, extraction/ and maskbench_sample.jsonl"
+    )
     options.add_argument("--quick", action="store_true", help="short runs of the cheap ones, to see that they work")
     options.add_argument(
         "--peers",

@@ -32,6 +32,7 @@ __all__ = [
     "files_open",
     "left",
     "objects",
+    "resident",
     "return_freed_memory",
     "tasks_alive",
     "threads_since",
@@ -71,7 +72,7 @@ def left(journal_path: Path) -> Left:
         gc.collect()
     kinds = objects()
     return Left(
-        _rss(),
+        resident(),
         tracemalloc.get_traced_memory()[0] if tracemalloc.is_tracing() else 0,
         len(gc.get_objects()),
         sum(kinds.values()),
@@ -106,7 +107,8 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
-def _rss() -> int:
+def resident() -> int:
+    """Bytes of the process in memory; 0 where the system does not say."""
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
     try:

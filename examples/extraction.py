@@ -1,10 +1,11 @@
-"""Extraction: a text in, a pydantic model out, in the Hermes JSON mode."""
+"""Extraction: texts in, pydantic models out, in the Hermes JSON mode; a job that can be stopped and goes on."""
 
+import sys
 from datetime import date
 
 from pydantic import BaseModel, Field
 
-from hermes_agent import Agent, Sampling
+from hermes_agent.extract import Extractor
 
 
 class Invoice(BaseModel):
@@ -21,12 +22,10 @@ Billed to: Nordlys Optics AS
 Payment is due on 2026-03-15.
 Total amount: 1890.50 EUR"""
 
-agent = Agent(
-    output=Invoice,
-    instructions="Extract the invoice from the user's text.",
-    sampling=Sampling(temperature=0.0),
-)
+extractor = Extractor(Invoice)
 
 if __name__ == "__main__":
-    invoice = agent.run_sync(TEXT).output
-    print(invoice.model_dump_json(indent=2))
+    if len(sys.argv) == 3:  # a file of rows, and where the values go
+        print(extractor.map(sys.argv[1], out=sys.argv[2]))
+    else:
+        print(extractor.extract(TEXT).output.model_dump_json(indent=2))

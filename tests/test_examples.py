@@ -24,10 +24,10 @@ def embedded_folder() -> Path:
     return ensure()
 
 
-def run(*arguments: str) -> str:
+def run(*arguments: str, folder: Path = ROOT) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HERMES_SDK_MODEL": "embedded", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -52,9 +52,9 @@ def test_the_extraction_example_finds_what_is_there(embedded_folder: Path) -> No
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_the_python_of_a_page_runs(page: Path, embedded_folder: Path) -> None:
+def test_the_python_of_a_page_runs(page: Path, embedded_folder: Path, tmp_path: Path) -> None:
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
     if page.name == "README.md":
         assert blocks
     # One program a page, as a reader would type it; line numbers in a traceback are those of the blocks joined.
-    run("-W", "error::DeprecationWarning:hermes_agent", "-c", "\n".join(blocks) or "pass")
+    run("-W", "error::DeprecationWarning:hermes_agent", "-c", "\n".join(blocks) or "pass", folder=tmp_path)
