@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-API := hermes_agent $(addprefix hermes_agent.,errors events history hooks journal limits messages models models.base models.embedded \
+API := hermes_agent $(addprefix hermes_agent.,errors events extract extract.extractor extract.inputs extract.job history hooks journal limits messages models models.base models.embedded \
 	models.endpoint models.fallback models.local models.outlines models.probe models.servers output pause reasoning record run \
 	sampling stream testing tool toolbox trace turn formats formats.dialects formats.grammar formats.parser formats.prompt \
 	formats.repair formats.sharegpt integrations.mcp integrations.otel guards)
