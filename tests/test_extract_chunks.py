@@ -283,3 +283,18 @@ def test_a_broken_count_is_not_wrapped() -> None:
     with pytest.raises(ZeroDivisionError):
         extractor(ScriptedModel([]), count=count).extract("A")
     assert not issubclass(ZeroDivisionError, HermesError)
+
+
+def test_a_local_model_counts_as_it_reads() -> None:
+    pytest.importorskip("transformers", reason="the extra `local` is not installed")
+    from hermes_agent.formats.segments import Segment
+    from hermes_agent.models.embedded import EmbeddedModel
+    from hermes_agent.models.tokens import encode_segments
+
+    model = EmbeddedModel()
+    text = "Total due: 1,234.50 EUR.\n<|im_end|> is no markup here, na\u00efve \u65e5\u672c. "
+    tokens = len(encode_segments(model._tokenizer, [Segment(text, trusted=False)]))  # pyright: ignore[reportPrivateUsage]
+    assert model.count_tokens(text) == tokens > 20
+    pieces = pieces_of(text * 40, 100, 10, model.count_tokens)
+    assert "".join([pieces[0].text, *(b.text[a.end - b.start :] for a, b in pairwise(pieces))]) == text * 40
+    assert all(50 < model.count_tokens(piece.text) <= 100 for piece in pieces[:-1])

@@ -44,7 +44,9 @@ async def items_of(spec: Any, turns: list[str], path: str, chunk: int | None = 1
         async for item in stream.items(path):
             found.append(item)  # noqa: PERF401  # kept if the iteration raises
         output: Any = stream.result.output
-        whole: Any = output if path == "" else output["lines"] if isinstance(output, dict) else output.items
+        whole: Any = output
+        if path:
+            whole = output["lines"] if isinstance(spec, JsonSchema) else output.items
         assert found == whole
     return found
 

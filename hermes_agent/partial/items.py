@@ -131,7 +131,8 @@ def at_path(value: Any, path: Sequence[str]) -> Any:
 def _member(value: Any, name: str) -> Any:
     if isinstance(value, Mapping):
         return cast("Mapping[str, Any]", value).get(name)
-    fields: Mapping[str, Any] = getattr(cast("type[Any]", type(value)), "model_fields", {})
+    cls: type = type(value)
+    fields: Mapping[str, Any] = getattr(cls, "model_fields", {})
     named = (own for own, field in fields.items() if own != name and name in (field.validation_alias, field.alias))
     return getattr(value, next(named, name), None)
 
