@@ -140,7 +140,9 @@ class JobState:
         def begin(connection: sqlite3.Connection) -> None:
             recorded = dict(connection.execute("SELECT name, value FROM facts").fetchall())
             changed = sorted(name for name in recorded.keys() | facts if recorded.get(name) != facts.get(name))
-            self.anew = not recorded or not resume or (bool(changed) and on_change == "restart")
+            (begun,) = connection.execute("SELECT EXISTS (SELECT 1 FROM settled)").fetchone()
+            unknown = not recorded and not begun  # made just now, or by a process that died then
+            self.anew = unknown or not resume or (bool(changed) and on_change == "restart")
             if changed and not self.anew:
                 raise self._another_job(changed, recorded, facts)
             if self.anew:
@@ -272,7 +274,7 @@ class JobState:
 
     def checkpoint(self) -> None:
         """Bring everything into the one file, as far as readers let it."""
-        _explained(self.path, lambda: self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone())
+        _explained(self.path, lambda: self._open().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone())
 
     # The file
 
