@@ -137,8 +137,8 @@ def split(text: str, *, tokens: int, overlap: int = 0, count: Count = estimate_t
         count: How many tokens a text is.
 
     Example:
-        >>> [piece.text for piece in split("One two. Three four five.", tokens=4, count=lambda t: len(t.split()))]
-        ['One two. ', 'Three four five.']
+        >>> [piece.text for piece in split("One two three. Four five.", tokens=4, count=lambda t: len(t.split()))]
+        ['One two three. ', 'Four five.']
     """
     if not text or (len(text) <= _WHOLE * tokens and count(text) <= tokens):
         yield Piece(0, text)

@@ -96,7 +96,7 @@ def evidence_of(value: Any, text: str) -> dict[str, Span]:
         text: Where to look.
 
     Example:
-        >>> evidence_of({"total": 1234.5, "buyers": ["Ann", "ANN"]}, "Ann and  ann paid 1,234.50 EUR")
+        >>> evidence_of({"total": 1234.5, "buyers": ["Ann", "Ann"]}, "Ann and  ann paid 1,234.50 EUR")
         {'/total': (18, 26), '/buyers/0': (0, 3), '/buyers/1': (9, 12)}
     """
     where = _Where(text)

@@ -128,10 +128,10 @@ def at_path(value: Any, path: Sequence[str]) -> Any:
     return getattr(value, "root", value)
 
 
-def _member(value: Any, name: str) -> Any:
+def _member(value: object, name: str) -> Any:
     if isinstance(value, Mapping):
         return cast("Mapping[str, Any]", value).get(name)
-    cls: type = type(value)
+    cls = type(value)
     fields: Mapping[str, Any] = getattr(cls, "model_fields", {})
     named = (own for own, field in fields.items() if own != name and name in (field.validation_alias, field.alias))
     return getattr(value, next(named, name), None)
