@@ -159,7 +159,8 @@ class _Reading:
             said = ((json.dumps(key), self._canonical(member)) for key, member in sorted(members.items()))
             return "{" + ",".join(f"{key}:{member}" for key, member in said if member) + "}"
         if isinstance(value, list):
-            return "[" + ",".join(sorted(filter(None, map(self._canonical, cast("Sequence[Any]", value))))) + "]"
+            items = [self._canonical(item) for item in cast("Sequence[Any]", value)]
+            return "[" + ",".join(sorted(filter(None, items))) + "]"
         scalar = self._scalar(value, ())
         if not scalar:
             return ""
