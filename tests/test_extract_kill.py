@@ -30,8 +30,8 @@ from tests.extract_program import ASKED, Life, as_line, fails
 
 ROOT = Path(__file__).parent.parent
 SEED = int(os.environ.get("HERMES_SDK_TEST_SEED", "4"))
-KILLS = int(os.environ.get("HERMES_SDK_TEST_KILLS", "105"))
-ROWS = 200
+KILLS = int(os.environ.get("HERMES_SDK_TEST_KILLS", "102"))
+ROWS = 120
 
 
 class Nursery:

@@ -21,7 +21,7 @@ from hermes_agent.errors import ConfigurationError, JobError
 from hermes_agent.extract import output_jsonl, output_parquet
 from hermes_agent.extract.outputs import Writer, open_output, state_path
 from hermes_agent.extract.state import JobState
-from tests.test_extract_state import failure, value
+from tests.settled_rows import failure, value
 
 KINDS = ["jsonl", "parquet", "sqlite"]
 
@@ -228,7 +228,7 @@ MENDED: list[Callable[[Path], None]] = [cut, copy, Path.unlink, Path.touch]
 def test_what_somebody_else_wrote_is_left_alone(
     tmp_path: Path, kind: str, spoil: Callable[[Path], None], meanwhile: bool
 ) -> None:
-    out = tmp_path / f"out.{kind}"
+    out, spoiled = tmp_path / f"out.{kind}", b""
     with job(out) as state:
         writer = open_output(out, state)
         fill(state, writer, list(range(20)))

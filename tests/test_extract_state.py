@@ -18,21 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes_agent.errors import JobError
-from hermes_agent.extract.row import Row, Settled
+from hermes_agent.extract.row import Settled
 from hermes_agent.extract.state import JobState
+from tests.settled_rows import failure, value
 
 FACTS = {"fingerprint": "f", "model": "a-model", "output": "Invoice"}
 ROOT = Path(__file__).parent.parent
-
-
-def value(position: int, content: object = 1, *, name: str | None = None) -> Settled:
-    line = json.dumps({"id": str(position) if name is None else name, "output": content}, ensure_ascii=False)
-    return Settled(position, Row(position, "", "t").digest, line, False, 10, 1)
-
-
-def failure(position: int, kind: str = "InvalidOutputError", raw: str = "") -> Settled:
-    error = {"type": kind, "message": "no", "raw": raw, "attempts": [raw]}
-    return Settled(position, b"12345678", json.dumps({"id": str(position), "error": error}), True, 20, 2)
 
 
 def open_state(path: Path, facts: Mapping[str, str] = FACTS) -> JobState:
@@ -263,7 +254,7 @@ def test_what_is_no_state_is_left_as_it_is(path: Path, kind: str) -> None:
     before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
     for on_change in ("refuse", "restart"):
         with pytest.raises(JobError, match="has version 99" if kind == "newer" else "is not the state of a job"):
-            JobState.open(path, facts=FACTS, on_change=on_change)  # type: ignore[arg-type]  # one of two
+            JobState.open(path, facts=FACTS, on_change=on_change)
     assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
 
 
