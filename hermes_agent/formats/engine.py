@@ -10,7 +10,7 @@ from hermes_agent.errors import GrammarError
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-__all__ = ["byte_tokenizer", "compiled", "limits", "refusal"]
+__all__ = ["byte_tokenizer", "compiled", "engine_warnings", "limits", "refusal"]
 
 
 @cache
@@ -25,11 +25,17 @@ _LEXER_FUEL = 50_000_000
 """Fifty times the engine's own: bounded numbers in hundreds of tools need some of it, and 0.3 s to compile."""
 
 
+_ITEMS_IN_ROW = 10_000
+"""Five times the engine's own: what may come next where hundreds of optional properties or alternatives begin."""
+
+
 def limits() -> LLParserLimits:
     """How much a grammar may cost to compile."""
     from llguidance import LLParserLimits
 
-    return LLParserLimits(initial_lexer_fuel=_LEXER_FUEL)
+    return LLParserLimits(
+        initial_lexer_fuel=_LEXER_FUEL, max_items_in_row=_ITEMS_IN_ROW, step_max_items=10 * _ITEMS_IN_ROW
+    )
 
 
 @lru_cache(maxsize=64)
@@ -52,12 +58,35 @@ def compiled(lark: str) -> LLMatcher:
     return matcher
 
 
+_TRIAL_FUEL = 4_000_000
+"""What one schema may take: about half a second."""
+
+_LONGEST_TRIAL = 2_000_000
+"""Characters of a schema that is worth a try."""
+
+
 def refusal(schema: str) -> str:
     """Why the engine does not compile a JSON schema with its options; empty if it does."""
+    from llguidance import LLMatcher, LLParserLimits
+
+    if len(schema) > _LONGEST_TRIAL:
+        return "schema too large"
+    matcher = LLMatcher(
+        byte_tokenizer(),
+        LLMatcher.grammar_from_json_schema(schema),
+        log_level=0,
+        limits=LLParserLimits(initial_lexer_fuel=_TRIAL_FUEL),
+    )
+    if not matcher.is_error():
+        return ""
+    lines = matcher.get_error().splitlines()
+    reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return reasons[0] if reasons else lines[0]
+
+
+def engine_warnings(schema: str) -> tuple[str, ...]:
+    """What the engine says it does not enforce of a JSON schema that it compiles."""
     from llguidance import LLMatcher
 
-    failed, messages = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(schema))
-    if not failed:
-        return ""
-    reasons = [line.removeprefix("error: ") for line in messages[0].splitlines() if line.startswith("error: ")]
-    return reasons[0] if reasons else messages[0].splitlines()[0]
+    matcher = LLMatcher(byte_tokenizer(), LLMatcher.grammar_from_json_schema(schema), log_level=0, limits=limits())
+    return tuple(matcher.get_grammar_warnings())

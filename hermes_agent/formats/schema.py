@@ -9,19 +9,20 @@ What even that cannot express is left to the validation, and said in the warning
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hermes_agent.errors import GrammarError
 from hermes_agent.formats.engine import refusal
-from hermes_agent.formats.shapes.algebra import Algebra, TooComplexError
+from hermes_agent.formats.shapes.algebra import Algebra, Note, TooComplexError
 from hermes_agent.formats.shapes.from_schema import read
-from hermes_agent.formats.shapes.nodes import Nothing, Shape, is_object
+from hermes_agent.formats.shapes.nodes import Nothing, Shape, is_list, is_object
 from hermes_agent.formats.shapes.to_schema import Bounds, keeps_numbers, write
+from hermes_agent.formats.shapes.trim import ROOMY, TIGHT, trimmed
 
-__all__ = ["Bounds", "Prepared", "in_schema_order", "prepare"]
+__all__ = ["Bounds", "Placed", "Prepared", "in_schema_order", "prepare"]
 
 ENGINE_OPTIONS: Final[Mapping[str, Any]] = {
     "lenient": True,
@@ -34,6 +35,21 @@ ENGINE_OPTIONS: Final[Mapping[str, Any]] = {
 small model run to its token limit. Lenient: what cannot be enforced is left to the validation."""
 
 
+class Placed(NamedTuple):
+    """A warning about some keywords.
+
+    Attributes:
+        pointer: The JSON pointer of the schema object; ``None`` where it may be any that has such a keyword.
+        keywords: The keywords; none where it is about all of it.
+        value: What the keyword says, where only that is known; ``None`` says nothing.
+    """
+
+    warning: str
+    pointer: str | None
+    keywords: tuple[str, ...] = ()
+    value: Any = None
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A schema as the engine gets it.
@@ -42,6 +58,7 @@ class Prepared:
         text: The schema as JSON, with the engine's options.
         warnings: What the mask does not enforce and the validation must.
         shape, algebra: What the schema was read as; no shape where it was too complex.
+        notes: The warnings, with the places in the schema they are about where those are known.
         unread: The part of the warnings that is about the reading, and so true of every form of the grammar.
         bounds: How long an answer may grow where the schema does not say.
     """
@@ -51,6 +68,7 @@ class Prepared:
     shape: Shape | None = field(default=None, repr=False, compare=False)
     algebra: Algebra = field(default_factory=Algebra, repr=False, compare=False)
     unread: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    notes: tuple[Placed, ...] = field(default=(), repr=False, compare=False)
     bounds: Bounds = field(default_factory=Bounds, repr=False, compare=False)
 
     def arrange(self, value: Any) -> Any:
@@ -112,15 +130,24 @@ def _prepared(text: str, bounds: Bounds) -> Prepared | Nothing:
         if isinstance(behind := algebra.resolve(shape), Nothing):
             return behind
         unread = tuple(algebra.warnings)
-        written = write(shape, algebra, bounds)
-    except (TooComplexError, RecursionError):
+        why = ""
+        for caps in (ROOMY, TIGHT):
+            small, work = trimmed(shape, algebra, caps)
+            if why:
+                work.warn(f"the schema as a whole costs too much, so its largest parts are widened: {why}")
+            ready = _ready(write(small, work, bounds))
+            if not (why := refusal(ready)):
+                notes = tuple(_placed(work.notes, schema))
+                return Prepared(ready, tuple(work.warnings), shape, algebra, unread, notes, bounds)
+            if "Unsatisfiable" in why:
+                return Nothing(why)
+    except (TooComplexError, RecursionError, OverflowError):
         return _as_it_is(schema)
-    ready = json.dumps({"x-guidance": ENGINE_OPTIONS, **written})
-    if error := refusal(ready):
-        if "Unsatisfiable" in error:
-            return Nothing(error)
-        return _as_it_is(schema)
-    return Prepared(ready, tuple(algebra.warnings), shape, algebra, unread, bounds)
+    return _outermost(schema, why, shape, algebra)
+
+
+def _ready(schema: Mapping[str, Any]) -> str:
+    return json.dumps({"x-guidance": ENGINE_OPTIONS, **schema})
 
 
 def _as_it_is(schema: Any) -> Prepared | Nothing:
@@ -129,9 +156,35 @@ def _as_it_is(schema: Any) -> Prepared | Nothing:
     whole: dict[str, Any] = schema if is_object(schema) else {}
     if not keeps_numbers(whole):  # such numbers may crash the engine
         whole = {"type": whole["type"]} if "type" in whole else {}
-    ready = json.dumps({"x-guidance": ENGINE_OPTIONS, **whole})
-    if error := refusal(ready):
-        kind = whole.get("type")
-        ready = json.dumps({"x-guidance": ENGINE_OPTIONS, **({"type": kind} if kind else {})})
-        warning = f"the engine refuses the schema, which is checked only afterwards: {error}"
-    return Prepared(ready, (warning,))
+    ready = _ready(whole)
+    error = refusal(ready) if len(ready) < _LONGEST_AS_IT_IS else "it is too long"
+    return _outermost(schema, error) if error else Prepared(ready, (warning,), notes=(Placed(warning, ""),))
+
+
+_LONGEST_AS_IT_IS = 50_000
+"""Characters of a schema that the engine is given as it is, where nothing is known of what it would cost."""
+
+
+def _outermost(schema: Any, why: str, shape: Shape | None = None, algebra: Algebra | None = None) -> Prepared:
+    """Only the outermost type of a schema."""
+    kind = schema.get("type") if is_object(schema) else None
+    warning = f"the engine refuses the schema, which is checked only afterwards: {why}"
+    ready, notes = _ready({"type": kind} if kind else {}), (Placed(warning, ""),)
+    return Prepared(ready, (warning,), shape, algebra or Algebra(), notes=notes)
+
+
+def _placed(notes: Iterable[Note], schema: Any) -> Iterator[Placed]:
+    """Notes with JSON pointers for places."""
+    if not notes:
+        return
+    pointers: dict[int, str] = {}
+    todo: list[tuple[Any, str]] = [(schema, "")]
+    for part, pointer in todo:
+        if is_object(part):
+            pointers[id(part)] = pointer
+            todo += ((sub, f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}") for key, sub in part.items())
+        elif is_list(part):
+            todo += ((sub, f"{pointer}/{at}") for at, sub in enumerate(part))
+    for note in notes:
+        at = None if note.place is None else pointers.get(note.place)
+        yield Placed(note.warning, at, note.keywords, note.value)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 from hermes_agent.formats.shapes.leaves import (
     arrange_number,
@@ -35,24 +36,50 @@ from hermes_agent.formats.shapes.nodes import (
     String,
     Union,
     array,
+    finder,
     is_list,
     is_object,
     kind_of,
     literal,
-    lookup,
     object_,
     union,
 )
 
-__all__ = ["Algebra", "TooComplexError"]
+__all__ = ["Algebra", "Note", "TooComplexError"]
 
 T = TypeVar("T")
 
 _OVERLAPPING = "patternProperties that can match the same name are checked only afterwards"
 
 
+_LEAST_SLICE = 200
+"""Intersections that every keyword may take, however much others took before it."""
+
+_MOST_PENDING = 3_000
+"""Intersections that may be taken of recursive definitions; each may lead to another."""
+
+_MOST_OPTIONS = 1_000
+"""Alternatives that a combination may come to."""
+
+
 class TooComplexError(Exception):
     """Combining the parts of a schema takes more steps than it is worth."""
+
+
+class Note(NamedTuple):
+    """Something left to the validation.
+
+    Attributes:
+        warning: What, as a sentence.
+        keywords: The keywords it is about.
+        place: ``id`` of the schema object it stands in; ``None`` where only the keyword is known.
+        value: The keyword's value where only that is known; ``None`` says nothing.
+    """
+
+    warning: str
+    keywords: tuple[str, ...]
+    place: int | None
+    value: Any
 
 
 class Algebra:
@@ -64,19 +91,56 @@ class Algebra:
     Attributes:
         definitions: Named shapes; ``None`` while one is being worked out.
         warnings: What could not be expressed, as sentences.
+        notes: The same, with the keywords and the place where they are known.
+        place: ``id`` of the schema object that is being read.
+        losses: How often something could not be expressed. A shape that was made meanwhile is too wide, and its
+            complement would be too narrow.
     """
 
     def __init__(self, budget: int = 50_000) -> None:
         self.definitions: dict[str, Shape | None] = {}
         self.warnings: dict[str, None] = {}
+        self.notes: list[Note] = []
+        self.place: int | None = None
+        self.losses = 0
         self._budget = budget
         self._met: dict[tuple[str, Shape], str] = {}
         self._used: set[str] = set()
         self._pending: list[tuple[str, str, Shape]] = []
 
-    def warn(self, warning: str) -> None:
-        """Note something that is left to the validation."""
+    def copy(self) -> Algebra:
+        """The same definitions and warnings, to go on with apart."""
+        other = Algebra()
+        other.definitions = dict(self.definitions)
+        other.warnings = dict(self.warnings)
+        other.notes = list(self.notes)
+        return other
+
+    def warn(self, warning: str, *keywords: str, value: Any = None) -> None:
+        """Note something that is left to the validation; see `Note`."""
         self.warnings[warning] = None
+        self.notes.append(Note(warning, keywords, self.place, value))
+        self.losses += 1
+
+    def spend(self, steps: int) -> None:
+        """Account for work.
+
+        Raises:
+            TooComplexError: It is more than there is budget for.
+        """
+        self._budget -= steps
+        if self._budget < 0:
+            raise TooComplexError
+
+    @contextmanager
+    def slice(self) -> Iterator[None]:
+        """Work that may take half of the budget, so that its failing leaves something for the rest."""
+        before = self._budget
+        mine = self._budget = max(before // 2, _LEAST_SLICE)
+        try:
+            yield
+        finally:
+            self._budget = before - (mine - max(self._budget, 0))
 
     def new_name(self) -> str:
         """A name no definition has."""
@@ -99,9 +163,16 @@ class Algebra:
 
     def settle(self) -> None:
         """Work out the intersections that had to wait for a definition."""
+        self._budget = min(self._budget, _MOST_PENDING)
         while self._pending:
             name, ref, other = self._pending.pop()
-            self.definitions[name] = self.meet(self.resolve(Ref(ref)), other)
+            behind = self.definitions[name] = self.resolve(Ref(ref))  # too wide, where there is no budget for more
+            try:
+                self.definitions[name] = self.meet(behind, other)
+            except TooComplexError:
+                self.warn("parts of a recursive schema are too complex and are checked only afterwards")
+        if len(self.definitions) > _MOST_PENDING:
+            raise TooComplexError
         ends: set[str] = set()
         while more := {
             name for name, at in self.definitions.items() if name not in ends and at is not None and _ends(at, ends)
@@ -115,9 +186,7 @@ class Algebra:
 
     def meet(self, a: Shape, b: Shape) -> Shape:
         """What both shapes hold."""
-        self._budget -= 1
-        if self._budget < 0:
-            raise TooComplexError
+        self.spend(1)
         if isinstance(a, Anything) or a == b or isinstance(b, Nothing):
             return b
         if isinstance(b, Anything) or isinstance(a, Nothing):
@@ -134,6 +203,7 @@ class Algebra:
 
     def _meet_unions(self, a: tuple[Shape, ...], b: tuple[Shape, ...]) -> Shape:
         """Fixed values one by one, the rest pair by pair."""
+        self.spend(len(a) * len(b) // 50)
         fixed = [option for option in a if isinstance(option, Literal) and self.holds(Union(b), option.value)]
         wide = [option for option in a if not isinstance(option, Literal)]
         others = [option for option in b if not isinstance(option, Literal)]
@@ -141,7 +211,10 @@ class Algebra:
             fixed += [
                 option for option in b if isinstance(option, Literal) and self.holds(Union(tuple(wide)), option.value)
             ]
-        return union((*fixed, *(self.meet(one, other) for one in wide for other in others)))
+        result = union((*fixed, *(self.meet(one, other) for one in wide for other in others)))
+        if wide and isinstance(result, Union) and len(result.options) > max(_MOST_OPTIONS, len(a), len(b)):
+            raise TooComplexError
+        return result
 
     def _meet_same(self, a: Shape, b: Shape) -> Shape:
         if isinstance(a, Number) and isinstance(b, Number):
@@ -167,7 +240,12 @@ class Algebra:
             self._used.add(self._met[key])
             return Ref(self._met[key])
         name = self._met[key] = self.new_name()
-        met = self.meet(behind, other) if ref is a else self.meet(other, behind)
+        try:
+            met = self.meet(behind, other) if ref is a else self.meet(other, behind)
+        except TooComplexError:
+            self.definitions[name] = behind  # where it was used already, it is too wide
+            del self._met[key]
+            raise
         if met == behind:
             met = ref
         self.definitions[name] = met
@@ -180,7 +258,9 @@ class Algebra:
 
     def _meet_objects(self, a: Object, b: Object) -> Shape:
         names = dict.fromkeys([name for name, _ in (*a.properties, *b.properties)])
-        properties = tuple((name, self.meet(lookup(a, name), lookup(b, name))) for name in names)
+        self.spend(len(names) // 10)
+        mine, theirs = finder(a), finder(b)
+        properties = tuple((name, self.meet(mine(name), theirs(name))) for name in names)
         return object_(
             Object(
                 properties,
@@ -205,7 +285,7 @@ class Algebra:
         """Patterns that surely never match the same name; those that might are put together."""
         if len(patterns) < 2 or _surely_disjoint([pattern for pattern, _ in patterns]):
             return patterns
-        self.warn(_OVERLAPPING)
+        self.warn(_OVERLAPPING, "patternProperties")
         joined = "|".join(f"(?:{pattern})" for pattern, _ in patterns)
         return ((joined, union(at for _, at in patterns)),)
 
@@ -217,6 +297,7 @@ class Algebra:
         if depth > 8 or isinstance(shape, Ref):
             return None
         if isinstance(shape, Union):
+            self.spend(len(shape.options) // 50)
             texts = [o.value for o in shape.options if isinstance(o, Literal) and isinstance(o.value, str)]
             result = union((*other_types(String()), String(excluded=frozenset(texts)))) if texts else ANYTHING
             for option in shape.options:
@@ -313,7 +394,8 @@ class Algebra:
         order = [name for name, _ in shape.properties if name in value]
         declared = set(order)
         order += [name for name in value if name not in declared]
-        arranged = {name: self.arrange(lookup(shape, name), value[name], _MISSING) for name in order}
+        at = finder(shape)
+        arranged = {name: self.arrange(at(name), value[name], _MISSING) for name in order}
         return default if any(item is _MISSING for item in arranged.values()) else arranged
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from hermes_agent.formats.shapes.algebra import Algebra
+from hermes_agent.formats.shapes.algebra import Algebra, TooComplexError
 from hermes_agent.formats.shapes.nodes import (
     ANYTHING,
     EVERY_TYPE,
@@ -22,9 +22,9 @@ from hermes_agent.formats.shapes.nodes import (
     String,
     Union,
     array,
+    finder,
     is_list,
     literal,
-    lookup,
     matches,
     number,
     object_,
@@ -44,6 +44,10 @@ _LEFT = {
     "$dynamicRef": "$dynamicRef is checked only afterwards",
     "$recursiveRef": "$recursiveRef is checked only afterwards",
 }
+_DEEPEST = 30
+"""Definitions read within one another; Python's stack is not deep, and a chain of references may be."""
+_OVERLAP = "oneOf with overlapping branches is taken as anyOf, and checked afterwards"
+_TOGETHER = {"contains": ("contains", "minContains", "maxContains")}
 _OLD = ("draft-03", "draft-04", "draft-06", "draft-07")
 _PER_TYPE = {
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
@@ -88,9 +92,15 @@ class _Reader:
         self.resolver = REGISTRY.with_resource(uri, resource).resolver(uri)
         self.schema: Schema = schema
         self.names: dict[int, str] = {}
+        self.lossy: set[str] = set()
+        self.depth = 0
+        self.later: list[tuple[str, Schema, Any]] = []
 
     def root(self) -> Shape:
-        return self.named(self.schema, self.resolver)
+        shape = self.named(self.schema, self.resolver)
+        while self.later:
+            self.define(*self.later.pop())
+        return shape
 
     def named(self, schema: Schema, resolver: Any) -> Shape:
         """A schema that can be referred to; a `Ref` if it refers to itself."""
@@ -98,8 +108,37 @@ class _Reader:
             return self.read(schema, resolver)
         if (name := self.names.get(id(schema))) is None:
             name = self.names[id(schema)] = self.algebra.new_name()
-            self.algebra.definitions[name] = self.read(schema, resolver, at_root=True)
+            if self.depth >= _DEEPEST:
+                self.later.append((name, schema, resolver))
+            else:
+                self.define(name, schema, resolver)
+        elif name in self.lossy:
+            self.algebra.losses += 1
         return Ref(name)
+
+    def define(self, name: str, schema: Mapping[str, Any], resolver: Any) -> None:
+        before, place = self.algebra.losses, self.algebra.place
+        self.depth += 1
+        try:
+            self.algebra.definitions[name] = self.read(schema, resolver, at_root=True)
+        except TooComplexError:
+            self.algebra.definitions[name] = self.only_type(schema)
+            self.algebra.warn("it is too complex to be worked out: only its type is enforced", *schema)
+        self.depth -= 1
+        self.algebra.place = place
+        if self.algebra.losses > before:
+            self.lossy.add(name)
+
+    def only_type(self, schema: Mapping[str, Any]) -> Shape:
+        kinds = schema.get("type", ())
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        return union(at for kind in kinds for at in self.of_type(kind, {}, None)) if kinds else ANYTHING
+
+    def inverse(self, schema: Schema, resolver: Any) -> tuple[Shape, Shape | None]:
+        """A schema, and all that it forbids where that is known exactly."""
+        before = self.algebra.losses
+        shape = self.read(schema, resolver)
+        return shape, self.algebra.negate(shape) if self.algebra.losses == before else None
 
     def read(self, schema: Schema, resolver: Any, *, at_root: bool = False) -> Shape:
         if isinstance(schema, bool):
@@ -108,15 +147,28 @@ class _Reader:
             resolver = resolver.in_subresource(self.specification.create_resource(schema))
         if "$ref" in schema and self.old:
             return self.reference(schema["$ref"], resolver)
+        place, self.algebra.place = self.algebra.place, id(schema)
         shape = self.by_type(schema, resolver)
         for keyword, value in schema.items():
             if keyword in self.keywords or keyword == "dependencies":
-                if (extra := self.applicator(keyword, value, schema, resolver)) is not None:
-                    shape = self.algebra.meet(shape, extra)
-                elif keyword in _LEFT and value not in (False, None):
-                    self.algebra.warn(_LEFT[keyword])
+                shape = self.with_keyword(shape, keyword, schema, resolver)
+                if keyword in _LEFT and value not in (False, None):
+                    self.algebra.warn(_LEFT[keyword], *_TOGETHER.get(keyword, (keyword,)))
         if "unevaluatedProperties" in schema:
             shape = self.close(shape, self.read(schema["unevaluatedProperties"], resolver))
+        self.algebra.place = place
+        return shape
+
+    def with_keyword(self, shape: Shape, keyword: str, schema: Mapping[str, Any], resolver: Any) -> Shape:
+        """A shape with what a keyword wants besides; without it, where that would take too many steps."""
+        place = self.algebra.place
+        try:
+            with self.algebra.slice():
+                if (extra := self.applicator(keyword, schema[keyword], schema, resolver)) is not None:
+                    return self.algebra.meet(shape, extra)
+        except TooComplexError:
+            self.algebra.place = place
+            self.algebra.warn(f"{keyword} is too complex to be worked out and is checked only afterwards", keyword)
         return shape
 
     def applicator(self, keyword: str, value: Any, schema: Mapping[str, Any], resolver: Any) -> Shape | None:
@@ -127,8 +179,17 @@ class _Reader:
 
     def all_of(self, value: list[Schema], _: Any, resolver: Any) -> Shape:
         shape: Shape = ANYTHING
+        place = self.algebra.place
         for part in value:
-            shape = self.algebra.meet(shape, self.read(part, resolver))
+            try:
+                with self.algebra.slice():
+                    shape = self.algebra.meet(shape, self.read(part, resolver))
+            except TooComplexError:
+                self.algebra.place = id(part)
+                self.algebra.warn(
+                    "a part of allOf is too complex to be worked out and is checked only afterwards", *part
+                )
+                self.algebra.place = place
         return shape
 
     def any_of(self, value: list[Schema], _: Any, resolver: Any) -> Shape:
@@ -136,37 +197,48 @@ class _Reader:
 
     def one_of(self, value: list[Schema], __: Any, resolver: Any) -> Shape:
         """Exact where the branches are disjoint, or can be made so by taking the others out of each."""
-        options = [self.read(part, resolver) for part in value]
-        if any(isinstance(self.algebra.resolve(option), Ref) for option in options):
-            self.algebra.warn("a recursive oneOf is taken as anyOf, and checked afterwards")
+        options: list[Shape] = []
+        exact: list[bool] = []
+        for part in value:
+            before = self.algebra.losses
+            options.append(self.read(part, resolver))
+            exact.append(self.algebra.losses == before)
+        behind = [self.algebra.resolve(option) for option in options]
+        if any(isinstance(at, Ref) for at in behind):
+            self.algebra.warn("a recursive oneOf is taken as anyOf, and checked afterwards", "oneOf")
+            return union(options)
+        if _told_apart(behind):
             return union(options)
         result = list(options)
-        for (i, a), (_, b) in itertools.permutations(enumerate(options), 2):
-            if isinstance(self.algebra.meet(a, b), Nothing):
-                continue
-            if (inverse := self.algebra.negate(b)) is None:
-                self.algebra.warn("oneOf with overlapping branches is taken as anyOf, and checked afterwards")
-            else:
-                result[i] = self.algebra.meet(result[i], inverse)
+        try:
+            with self.algebra.slice():
+                for (i, a), (j, b) in itertools.permutations(enumerate(options), 2):
+                    if isinstance(self.algebra.meet(a, b), Nothing):
+                        continue
+                    if (inverse := self.algebra.negate(b) if exact[j] else None) is None:
+                        self.algebra.warn(_OVERLAP, "oneOf")
+                    else:
+                        result[i] = self.algebra.meet(result[i], inverse)
+        except TooComplexError:
+            self.algebra.warn(_OVERLAP, "oneOf")
+            return union(options)
         return union(result)
 
     def exclusion(self, value: Schema, _: Any, resolver: Any) -> Shape:
-        inverse = self.algebra.negate(self.read(value, resolver))
+        _, inverse = self.inverse(value, resolver)
         if inverse is None:
-            self.algebra.warn("this `not` is checked only afterwards")
+            self.algebra.warn("this `not` is checked only afterwards", "not")
             return ANYTHING
         return inverse
 
     def condition(self, value: Schema, schema: Mapping[str, Any], resolver: Any) -> Shape:
         then, other = self.read(schema.get("then", True), resolver), self.read(schema.get("else", True), resolver)
-        condition = self.read(value, resolver)
-        yes = self.algebra.meet(condition, then)
-        inverse = self.algebra.negate(condition)
+        condition, inverse = self.inverse(value, resolver)
         if inverse is not None:
-            return union((yes, self.algebra.meet(inverse, other)))
+            return union((self.algebra.meet(condition, then), self.algebra.meet(inverse, other)))
         if isinstance(then, Anything):  # (c) or (not c and e) is (c or e)
             return union((condition, other))
-        self.algebra.warn("this if/then/else is checked only afterwards")
+        self.algebra.warn("this if/then/else is checked only afterwards", "if", "then", "else")
         return union((then, other))
 
     def reference(self, value: str, *context: Any) -> Shape:
@@ -175,7 +247,7 @@ class _Reader:
         try:
             found = context[-1].lookup(value)
         except Unresolvable:
-            self.algebra.warn(f"the reference {value!r} is not in the schema and is checked only afterwards")
+            self.algebra.warn(f"the reference {value!r} is not in the schema and is checked only afterwards", "$ref")
             return ANYTHING
         return self.named(found.contents, found.resolver)
 
@@ -278,15 +350,16 @@ class _Reader:
                 properties[name] = Nothing(f"{name!r} is not among the allowed names")
         options = names.options if isinstance(names, Union) else (names,)
         if isinstance(names, Nothing) or all(isinstance(option, Literal) for option in options):
+            at = finder(shape)
             for option in options:
                 if isinstance(option, Literal):
-                    properties.setdefault(option.value, lookup(shape, option.value))
+                    properties.setdefault(option.value, at(option.value))
             return object_(replace(shape, properties=tuple(properties.items()), patterns=(), rest=Nothing()))
         pattern = _as_pattern(names) if isinstance(names, String) else None
         if pattern == "":
             return object_(replace(shape, properties=tuple(properties.items())))
         if pattern is None or shape.patterns:
-            self.algebra.warn("these propertyNames are checked only afterwards")
+            self.algebra.warn("these propertyNames are checked only afterwards", "propertyNames")
             return object_(replace(shape, properties=tuple(properties.items())))
         only = ((pattern, shape.rest),)
         return object_(replace(shape, properties=tuple(properties.items()), patterns=only, rest=Nothing()))
@@ -305,6 +378,19 @@ _APPLICATORS: dict[str, Callable[[_Reader, Any, Mapping[str, Any], Any], Shape]]
     "dependentRequired": _Reader.dependencies,
     "dependentSchemas": _Reader.dependencies,
 }
+
+
+def _told_apart(options: list[Shape]) -> bool:
+    """Whether one required property of objects is fixed to another value in each: no two have any in common."""
+    fixed: list[dict[str, str]] = []
+    for shape in options:
+        if not isinstance(shape, Object):
+            return False
+        needed = set(shape.required)
+        fixed.append({name: at.text for name, at in shape.properties if name in needed and isinstance(at, Literal)})
+    return any(
+        len({known.get(name) for known in fixed} - {None}) == len(options) for name in (fixed[0] if fixed else ())
+    )
 
 
 def _count(value: Any) -> int | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias, TypeGuard
@@ -31,6 +31,7 @@ __all__ = [
     "String",
     "Union",
     "array",
+    "finder",
     "is_list",
     "is_object",
     "kind_of",
@@ -40,6 +41,7 @@ __all__ = [
     "number",
     "object_",
     "string",
+    "undeclared",
     "union",
 ]
 
@@ -227,10 +229,11 @@ def object_(shape: Object) -> Shape:
     properties = dict(shape.properties)
     for name in shape.required:
         if name not in properties:
-            properties[name] = lookup(shape, name)
+            properties[name] = undeclared(shape, name)
         if isinstance(at := properties[name], Nothing):
             return Nothing(f"the required property {name!r} can have no value: {at.reason}".removesuffix(": "))
-    required = tuple(name for name in properties if name in set(shape.required))
+    needed = set(shape.required)
+    required = tuple(name for name in properties if name in needed)
     if shape.most is not None and max(len(required), shape.least) > shape.most:
         return Nothing(f"an object with {shape.most} properties at most cannot have {max(len(required), shape.least)}")
     closed = isinstance(shape.rest, Nothing) and all(isinstance(at, Nothing) for _, at in shape.patterns)
@@ -248,13 +251,24 @@ def kind_of(shape: Shape) -> str:
 
 
 def lookup(shape: Object, name: str) -> Shape:
-    """What a property may be that is declared, or falls under a pattern, or under the rest.
-
-    Patterns are kept disjoint, so the first that matches is the only one.
-    """
+    """What a property may be that is declared, or falls under a pattern, or under the rest."""
     for known, at in shape.properties:
         if known == name:
             return at
+    return undeclared(shape, name)
+
+
+def finder(shape: Object) -> Callable[[str], Shape]:
+    """`lookup` in a shape, for many names."""
+    declared = dict(shape.properties)
+    return lambda name: declared[name] if name in declared else undeclared(shape, name)
+
+
+def undeclared(shape: Object, name: str) -> Shape:
+    """What a property may be that is not declared.
+
+    Patterns are kept disjoint, so the first that matches is the only one.
+    """
     for pattern, at in shape.patterns:
         if matches(pattern, name):
             return at

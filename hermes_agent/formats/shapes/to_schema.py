@@ -46,6 +46,9 @@ SAY_NOTHING = frozenset(("binary", "byte", "password", "int32", "int64", "float"
 _MOST_DIGITS = 15
 _MOST_FRACTION = 9
 _ANY = "any"
+_OPEN = ("exclusiveMinimum", "exclusiveMaximum")
+_MOST_PATTERNS = 4
+"""Patterns, formats and exclusions of one string; the engine's states multiply with each."""
 _MOST_COUNTED = 8
 """Optional properties whose number can be bounded; each doubles the alternatives."""
 
@@ -137,7 +140,9 @@ class _Writer:
         value = shape.value
         if keeps_numbers(value):
             return {"const": value}
-        self.algebra.warn(f"{shape.text} is beyond the engine's numbers and is checked only afterwards")
+        self.algebra.warn(
+            f"{shape.text} is beyond the engine's numbers and is checked only afterwards", "enum", "const"
+        )
         self.loose = True
         return self.write(union(EVERY_TYPE[kind_of(shape)]))
 
@@ -156,11 +161,15 @@ class _Writer:
         close = shape.low is not None and shape.high is not None and shape.high - shape.low < 1
         if close and not shape.integer and (shape.low_open or shape.high_open):
             # The engine lets "0" pass for a number that is more than 0 and at most 0.5.
-            self.algebra.warn("an open bound less than 1 away from the other is checked only afterwards")
+            self.algebra.warn("an open bound less than 1 away from the other is checked only afterwards", *_OPEN)
         schema: dict[str, Any] = {"type": "integer" if shape.integer else "number"}
         for bound in (shape.low, shape.high):
             if bound is not None and not self._keeps(bound):
-                self.algebra.warn(f"the bound {bound!r} is beyond the engine's numbers and is checked only afterwards")
+                self.algebra.warn(
+                    f"the bound {bound!r} is beyond the engine's numbers and is checked only afterwards",
+                    *("minimum", "maximum", *_OPEN),
+                    value=bound,
+                )
         if shape.low is not None and self._keeps(shape.low):
             schema["exclusiveMinimum" if shape.low_open else "minimum"] = shape.low
         if shape.high is not None and self._keeps(shape.high):
@@ -192,21 +201,37 @@ class _Writer:
             schema["minLength"] = shape.least
         if most is not None:
             schema["maxLength"] = most
-        return _all(schema, parts)
+        written = _all(schema, parts)
+        while parts and (len(parts) > 1 or len(schema) > 1):
+            if len(parts) <= _MOST_PATTERNS and not (why := _refused(json.dumps(written))):
+                break
+            why = why if len(parts) <= _MOST_PATTERNS else "there are too many"
+            self.algebra.warn(
+                f"what a string looks like is not all enforced: {why}",
+                *("pattern", "format", "minLength", "maxLength", "not"),
+            )
+            if len(parts) > 1:
+                parts.pop()
+                written = _all(schema, parts)
+            else:
+                return {"type": "string", **parts[0]}
+        return written
 
     def string_patterns(self, shape: String) -> Iterator[str]:
         """Patterns, formats and exclusions, each as a pattern that the engine reads."""
         for pattern in shape.patterns:
             spelled, why = _for_engine(pattern)
             if why:
-                self.algebra.warn(f"the pattern {pattern!r} is checked only afterwards: {why}")
+                self.algebra.warn(
+                    f"the pattern {pattern!r} is checked only afterwards: {why}", "pattern", value=pattern
+                )
             else:
                 yield spelled
         for name in shape.formats:
             if name in PATTERNS:
                 yield PATTERNS[name]
             elif name not in SAY_NOTHING:
-                self.algebra.warn(f"the format {name!r} is checked only afterwards")
+                self.algebra.warn(f"the format {name!r} is checked only afterwards", "format", value=name)
         if shape.excluded:
             yield all_but(shape.excluded)
 
@@ -252,7 +277,10 @@ class _Writer:
         for pattern, at in shape.patterns:
             spelled, why = _for_engine(pattern)
             if why:
-                self.algebra.warn(f"names matching {pattern!r} are checked only afterwards: {why}")
+                self.algebra.warn(
+                    f"names matching {pattern!r} are checked only afterwards: {why}",
+                    *("patternProperties", "propertyNames"),
+                )
                 return None
             # The engine meets a declared property with the patterns of its name once more, which is the same, but
             # fails on recursive shapes.
@@ -273,7 +301,9 @@ class _Writer:
         if shape.most is not None and closed and shape.most >= len(shape.properties):
             return self.counted(replace(shape, most=None))
         if len(optional) > _MOST_COUNTED:
-            self.algebra.warn("minProperties and maxProperties are checked only afterwards")
+            self.algebra.warn(
+                "minProperties and maxProperties are checked only afterwards", "minProperties", "maxProperties"
+            )
             return [replace(shape, least=0, most=None)]
         return list(_chosen(shape, optional))
 
@@ -324,6 +354,13 @@ def _for_engine(pattern: str) -> tuple[str, str]:
     spelled = re.sub(r"\\(.)", lambda found: "$" if found[1] == "Z" else found[0], python, flags=re.DOTALL)
     why = refusal(json.dumps({"type": "string", "pattern": spelled}))
     return ("", why) if why and "Unsatisfiable" not in why else (spelled, "")
+
+
+@lru_cache(maxsize=2048)
+def _refused(schema: str) -> str:
+    """Why the engine does not read a schema of strings; empty if it does, or finds that there is no such string."""
+    why = refusal(schema)
+    return "" if "Unsatisfiable" in why else why
 
 
 def keeps_numbers(value: Any) -> bool:
