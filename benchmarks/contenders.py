@@ -77,8 +77,6 @@ class Weights:
 class Contender(Protocol):
     """One way to do it."""
 
-    name: str
-
     def take(self, task: Task, text: str) -> dict[str, Any]:
         """``{"output": …}`` of what it holds for valid, or ``{"error": …}`` with ``type``, ``message`` and ``raw``."""
         ...
@@ -87,8 +85,8 @@ class Contender(Protocol):
 class Ours:
     """`Extractor`, on any model."""
 
-    def __init__(self, name: str, model: Model, tokens: int, constrain: Literal["auto", "off"] = "auto") -> None:
-        self.name, self._model, self._constrain = name, model, constrain
+    def __init__(self, model: Model, tokens: int, constrain: Literal["auto", "off"] = "auto") -> None:
+        self._model, self._constrain = model, constrain
         self._limits = Limits(corrections=0, turn_tokens=tokens)
         self._extractors: dict[str, Extractor[Any]] = {}
 
@@ -105,8 +103,6 @@ class Ours:
 
 class Outlines:
     """Outlines as its documentation shows it: a generator a schema, made once, and its own choice of engine."""
-
-    name = "Outlines"
 
     def __init__(self, weights: Weights, tokens: int) -> None:
         import outlines
@@ -131,8 +127,6 @@ class Outlines:
 class Instructor:
     """instructor, in a process of its own that has it, on a server."""
 
-    name = "instructor, llama.cpp server"
-
     def __init__(self, python: Path, url: str, tokens: int) -> None:
         command = [str(python), str(INSTRUCTOR), url, str(tokens)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -154,7 +148,7 @@ class Instructor:
 def served(url: str, tokens: int) -> Ours:
     """`Extractor`, on a llama.cpp server."""
     model = resolve(f"llamacpp:embedded@{url}")
-    return Ours("hermes_agent, llama.cpp server", model, tokens)
+    return Ours(model, tokens)
 
 
 def _failed(error: Exception, raw: str | None) -> dict[str, Any]:

@@ -28,7 +28,15 @@ from benchmarks.report import figure, machine, save, table
 ROOT = Path(__file__).resolve().parent.parent
 SCORED = 200
 WORKED = 2
-NAMES = ("hermes", "free", "outlines", "instructor", "hermes-server")
+BLOCK = 5
+LABELS = {
+    "hermes": "hermes_agent",
+    "free": "the same, unconstrained",
+    "outlines": "Outlines",
+    "instructor": "instructor, llama.cpp",
+    "hermes-server": "hermes_agent, llama.cpp",
+}
+NAMES = tuple(LABELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +95,9 @@ def contenders(names: Sequence[str], python: Path, tokens: int, closing: ExitSta
     for name in names:
         match name:
             case "hermes":
-                made[name] = Ours("hermes_agent", weights.ours(), tokens)
+                made[name] = Ours(weights.ours(), tokens)
             case "free":
-                made[name] = Ours("the same, unconstrained", weights.ours(), tokens, "off")
+                made[name] = Ours(weights.ours(), tokens, "off")
             case "outlines":
                 made[name] = Outlines(weights, tokens)
             case "instructor":
@@ -121,13 +129,15 @@ class Log:
         return self._folder / f"{of}.{name}.jsonl"
 
     def lines(self, of: str, name: str) -> list[dict[str, Any]]:
-        """What it holds; a torn last line, of a run that was killed, is taken off."""
+        """What it holds, whole lines only."""
         file = self.file(of, name)
-        if not file.exists():
-            return []
-        whole = file.read_text("utf-8").rpartition("\n")[0]
-        file.write_text(whole + "\n" if whole else "", "utf-8")
-        return [json.loads(line) for line in whole.splitlines()]
+        return [json.loads(line) for line in _whole(file).splitlines()] if file.exists() else []
+
+    def mend(self, of: str, name: str) -> None:
+        """Take off a torn last line, which a run that was killed may leave."""
+        file = self.file(of, name)
+        if file.exists() and (whole := _whole(file)) != file.read_text("utf-8"):
+            file.write_text(whole, "utf-8")
 
     def add(self, of: str, name: str, line: Mapping[str, Any]) -> None:
         """Keep one more."""
@@ -135,8 +145,16 @@ class Log:
             file.write(json.dumps(line, ensure_ascii=True) + "\n")
 
 
+def _whole(file: Path) -> str:
+    text = file.read_text("utf-8")
+    return text[: text.rfind("\n") + 1]
+
+
 def run(sets: Mapping[str, list[Sample]], made: Mapping[str, Contender], log: Log) -> None:
     """Everybody's turn at every row; sets take turns too, so that a run cut short has rows of each."""
+    for of in sets:
+        for name in made:
+            log.mend(of, name)
     done = {(of, name): {line["id"] for line in log.lines(of, name)} for of in sets for name in made}
     names = list(made)
     for at, (of, sample) in enumerate(interleaved(sets)):
@@ -151,8 +169,11 @@ def run(sets: Mapping[str, list[Sample]], made: Mapping[str, Contender], log: Lo
 
 
 def interleaved(sets: Mapping[str, list[Sample]]) -> Iterator[tuple[str, Sample]]:
-    for place in range(max(map(len, sets.values()))):
-        yield from ((of, found[place]) for of, found in sets.items() if place < len(found))
+    """A few rows of a set, then of the next: as in a job, most prompts begin like the one before."""
+    for place in range(0, max(map(len, sets.values())), BLOCK):
+        for of, found in sets.items():
+            rows = found[place : place + BLOCK]
+            yield from ((of, sample) for sample in sorted(rows, key=lambda sample: sample.task.key))
 
 
 def warm_up(sets: Mapping[str, list[Sample]], made: Mapping[str, Contender], log: Log) -> None:
@@ -164,23 +185,29 @@ def warm_up(sets: Mapping[str, list[Sample]], made: Mapping[str, Contender], log
                     contender.take(task, task.examples[0][0] if task.examples else "Nothing.")
 
 
-def measure(of: str, found: Sequence[Sample], name: str, log: Log, folder: Path) -> dict[str, Any]:
-    """The figures of one contender on one set."""
+def measure(sets: Mapping[str, Sequence[Sample]], name: str, log: Log) -> dict[str, Any]:
+    """The figures of one contender on one set, or on several as if they were one."""
     from hermes_agent.extract.scoring import score
 
-    by_id = {sample.id: sample for sample in found}
-    lines = [line for line in log.lines(of, name) if line["id"] in by_id]
-    wrong = {line["id"]: bad for line in lines if (bad := problems(by_id[line["id"]].task.schema, line))}
-    gold, judged = folder / f"{of}.{name}.gold", folder / f"{of}.{name}.out"
-    gold.write_text("".join(json.dumps({"id": s.id, "gold": s.gold}) + "\n" for s in found), "utf-8")
-    # An output that its schema forbids is an error row, whoever held it for valid.
-    kept = [{"id": x["id"], "error": {"message": wrong[x["id"]][0]}} if x["id"] in wrong else x for x in lines]
-    judged.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+    gold, judged, lines, refused = [], [], [], 0
+    for of, found in sets.items():
+        by_id = {sample.id: sample for sample in found}
+        gold += [{"id": f"{of} {sample.id}", "gold": {of: sample.gold}} for sample in found]
+        for line in log.lines(of, name):
+            if line["id"] in by_id:
+                wrong = problems(by_id[line["id"]].task.schema, line)
+                refused += bool(wrong)
+                lines.append(line)
+                # An output that its schema forbids is an error row, whoever held it for valid.
+                right = "output" in line and not wrong
+                judged.append(
+                    {"id": f"{of} {line['id']}", **({"output": {of: line["output"]}} if right else {"error": {}})}
+                )
     scored = score(gold, judged)
     return {
         "rows": len(lines),
-        "valid": sum("output" in line for line in kept),
-        "taken_for_valid_but_are_not": len(wrong),
+        "valid": sum("output" in line for line in judged),
+        "taken_for_valid_but_are_not": refused,
         "exact": scored.exact.value,
         "precision": scored.overall.precision.value,
         "recall": scored.overall.recall.value,
@@ -193,7 +220,7 @@ def measure(of: str, found: Sequence[Sample], name: str, log: Log, folder: Path)
 def report(figures: Mapping[str, Mapping[str, dict[str, Any]]], tokens: int) -> str:
     rows = [
         (
-            f"{of}: {name}",
+            f"{of}: {LABELS[name]}",
             figure(found["rows"], 0),
             figure(100 * found["valid"] / found["rows"], 1),
             figure(100 * found["f1"][0], 1),
@@ -256,12 +283,10 @@ def main() -> None:
             made = contenders(names, given.instructor, given.tokens, closing)
             warm_up(sets, made, log)
             run(sets, made, log)
-        present = {of: [name for name in names if log.lines(of, name)] for of in sets}
-        figures = {
-            of: {name: measure(of, in_all(sets[of], present[of], of, log), name, log, scratch) for name in present[of]}
-            for of in sets
-            if present[of]
-        }
+        names = [name for name in names if any(log.lines(of, name) for of in sets)]
+        shared = {of: in_all(found, names, of, log) for of, found in sets.items()}
+        groups = {of: {of: found} for of, found in shared.items() if found} | {"all sets": shared}
+        figures = {label: {name: measure(group, name, log) for name in names} for label, group in groups.items()}
     print(report(figures, given.tokens))
     save(given.json, figures)
 
