@@ -43,8 +43,11 @@ _NUMBER = re.compile(
     r"|[0-9]+(?:[.,][0-9]+)?)"
     r"(?:[eE][+-]?[0-9]{1,3})?(?![0-9]|[.,'\u2019][0-9])"
 )
+_DIGITS = re.compile(r"(?<![.,0-9])[0-9]+(?![.,][0-9])")
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?\Z")
 _MOST_DIGITS = 60
+_MISSES = 2000
+"""So often in a row a text may stand inside of words before nobody looks on: the time must not grow without bound."""
 
 _MONTHS = {
     name: month
@@ -168,13 +171,15 @@ class _Where:
             yield from self._numbers.get(Decimal(wanted), ())
 
     def _exact(self, wanted: str) -> Iterator[Span]:
-        at = self._text.find(wanted)
-        while at >= 0:
+        at, missed = self._text.find(wanted), 0
+        while at >= 0 and missed < _MISSES:
             end = at + len(wanted)
             if _stands_alone(self._text, at, end):
+                missed = 0
                 yield at, end
                 at = self._text.find(wanted, end)
             else:
+                missed += 1
                 at = self._text.find(wanted, at + 1)
 
     @cached_property
@@ -186,6 +191,9 @@ class _Where:
         alone: dict[Decimal, list[Span]] = {}
         glued: dict[Decimal, list[Span]] = {}
         for match in _NUMBER.finditer(self._text):
+            if match[1] and match[1].isspace():  # thousands, or numbers side by side
+                for part in _DIGITS.finditer(self._text, *match.span()):
+                    glued.setdefault(Decimal(part[0]), []).append(part.span())
             if match.end() - match.start() > _MOST_DIGITS:
                 continue
             before, behind = self._text[: match.start()][-1:], self._text[match.end() : match.end() + 1]
@@ -237,13 +245,15 @@ class _Words:
     def places(self, wanted: str) -> Iterator[Span]:
         """Where a text stands, in whatever spelling."""
         needle = normalise(wanted)
-        at = self._spelt.find(needle) if needle else -1
-        while at >= 0:
+        at, missed = self._spelt.find(needle) if needle else -1, 0
+        while at >= 0 and missed < _MISSES:
             start, end = self._origin(at, last=False), self._origin(at + len(needle), last=True)
             if start < end and _stands_alone(self._text, start, end) and normalise(self._text[start:end]) == needle:
+                missed = 0
                 yield start, end
                 at = self._spelt.find(needle, at + len(needle))
             else:
+                missed += 1
                 at = self._spelt.find(needle, at + 1)
 
     def _origin(self, at: int, *, last: bool) -> int:
