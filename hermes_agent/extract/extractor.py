@@ -32,6 +32,7 @@ from hermes_agent.validators import OutputValidator
 
 if TYPE_CHECKING:
     from hermes_agent.extract.chunks import Chunking
+    from hermes_agent.extract.coverage import Coverage
     from hermes_agent.extract.engine import Engine
     from hermes_agent.extract.inputs import RowSource
     from hermes_agent.extract.job import Job, JobSummary
@@ -144,6 +145,13 @@ class Extractor(Generic[T]):
     def model(self) -> Model:
         """The model that is asked; a named one is looked up on first use."""
         return self._agent.model
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        """Which keywords of the schema a mask enforces token by token, and which only the validation holds."""
+        from hermes_agent.extract.coverage import coverage
+
+        return coverage(self.output.schema or {})
 
     @cached_property
     def fingerprint(self) -> str:
