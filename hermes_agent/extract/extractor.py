@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -117,10 +118,11 @@ class Extractor(Generic[T]):
         if on_error not in ("raise", "return"):
             raise ConfigurationError(f"on_error={on_error!r} is not known", hint='use "raise" or "return"')
         self.output: Output[T] = _output(output)
+        worked, checks = tuple(examples), tuple(validators)
         make = cast("Callable[..., Agent[None, T]]", Agent)  # of a type that stands in `output`, which no overload says
         self._agent_of = partial(
             make,
-            examples=[self._example(text, value) for text, value in examples],
+            examples=[self._example(text, value) for text, value in worked],
             reasoning=reasoning,
             sampling=sampling,
             limits=limits,
@@ -128,9 +130,39 @@ class Extractor(Generic[T]):
             name="extractor",
         )
         self._instructions = instructions
-        self._agent = self._agent_of(model, output=self.output, instructions=instructions, validators=validators)
+        self._agent = self._agent_of(model, output=self.output, instructions=instructions, validators=checks)
         self._on_error = on_error
         self._chunking, self._evidence = chunking, evidence
+        self._made_of: Mapping[str, Any] | None = {
+            "output": output,
+            "model": model,
+            "instructions": instructions,
+            "examples": worked,
+            "reasoning": reasoning,
+            "sampling": sampling,
+            "limits": limits,
+            "constrain": constrain,
+            "validators": checks,
+            "on_error": on_error,
+            "chunking": chunking,
+            "evidence": evidence,
+        }
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        """It crosses processes by what it was made of, so a named model is loaded where it arrives.
+
+        Raises:
+            ConfigurationError: Its model is an object that cannot.
+        """
+        if self._made_of is None:
+            raise ConfigurationError(
+                f"an extractor made by asking_for({self.output.name!r}) cannot be pickled",
+                hint="pickle the one that it was made from",
+            )
+        model: object = self._made_of["model"]
+        if model is None:  # what that means here
+            model = os.environ.get("HERMES_SDK_MODEL") or "embedded"
+        return _made_again, (type(self), {**self._made_of, "model": model})
 
     def _example(self, text: str, value: Any) -> Example:
         try:
@@ -219,6 +251,7 @@ class Extractor(Generic[T]):
         make = cast("Callable[..., Agent[None, AnyT]]", self._agent_of)
         other._agent = make(self.model, output=output, instructions=instructions)
         other._on_error, other._chunking, other._evidence = "return", None, False
+        other._made_of = None
         other.__dict__.pop("fingerprint", None)
         return other
 
@@ -338,6 +371,10 @@ class Extractor(Generic[T]):
         """
         async with self._agent.stream(text) as stream:
             yield cast("RunStream[T]", stream)
+
+
+def _made_again(kind: Callable[..., object], made_of: Mapping[str, Any]) -> object:
+    return kind(**made_of)
 
 
 def _output(spec: Any) -> Output[Any]:
