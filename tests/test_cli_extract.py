@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hermes_agent.cli import extract
 from tests.command import environment, hermes, process, tools_file
 
 MINE = '''
@@ -205,6 +207,30 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(mine: Path, rows
     assert ran.code == 0, ran
     assert "rows     12, 7 of them before" in ran.err
     assert [line["output"]["total"] for line in lines(out)] == [float(at) for at in range(12)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_while_rows_are_waited_for(
+    mine: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.BytesIO):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            if not (line := super().readline(size)):
+                signal.raise_signal(signal.SIGINT)
+            return line
+
+    out = tmp_path / "out.jsonl"
+    pipe = extract._Pipe  # pyright: ignore[reportPrivateUsage]  # what is tested
+    monkeypatch.setattr(extract, "_Pipe", lambda _: pipe(Terminal(rows.read_bytes())))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    ran = hermes("extract", f"{mine}:Invoice", "-", "-o", out, "-m", f"{mine}:reads")
+    assert ran.code == 130
+    assert "run the same command to go on" in ran.err
+    kept = lines(out)
+    assert kept == [{"id": f"r{at}", "output": {"total": float(at)}} for at in range(len(kept))]
+    monkeypatch.undo()
+    again = hermes("extract", f"{mine}:Invoice", "-", "-o", out, "-m", f"{mine}:reads", stdin=rows.read_text())
+    assert again.code == 0, again
+    assert len(lines(out)) == 12
 
 
 def test_help_helps() -> None:

@@ -338,7 +338,7 @@ def test_strings_of_every_kind(tmp_path: Path, kind: str) -> None:
 
 
 def test_parquet_that_cannot_be_used_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = written(parquet_table({"text": [1, 2]}), tmp_path / "numbers.parquet")
+    numbers = written(parquet_table({"text": [1, 2]}), tmp_path / "numbers.pq")
     with pytest.raises(ConfigurationError, match="holds no strings but int64"):
         list(read_rows(numbers))
     (tmp_path / "text.parquet").write_text("text")

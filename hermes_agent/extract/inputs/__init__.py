@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.extract.inputs.columns import Columns
@@ -17,6 +17,7 @@ from hermes_agent.extract.inputs.csv_file import CsvFile
 from hermes_agent.extract.inputs.folder import Folder, TextFile
 from hermes_agent.extract.inputs.items import Items, checked
 from hermes_agent.extract.inputs.jsonl import JsonLines
+from hermes_agent.extract.inputs.lines import Readable
 from hermes_agent.extract.inputs.parquet import ParquetFile
 from hermes_agent.extract.row import Row
 
@@ -42,6 +43,7 @@ _TABLES: Mapping[str, Callable[[Path, Columns], _Source]] = {
     ".csv": CsvFile,
     ".tsv": CsvFile,
     ".parquet": ParquetFile,
+    ".pq": ParquetFile,
 }
 _FORMATS = (
     "give JSON lines (.jsonl), CSV (.csv, .tsv), Parquet (.parquet), a text file (.txt, .md, …) or a folder of them"
@@ -104,7 +106,7 @@ def read_rows(source: RowSource, *, text: str | None = None, id: str | None = No
     return _of_path(Path(source), str(source), columns)
 
 
-def piped_rows(pipe: IO[bytes], *, text: str | None = None, id: str | None = None, max_size: int = MOST) -> Rows:  # noqa: A002  # as above
+def piped_rows(pipe: Readable, *, text: str | None = None, id: str | None = None, max_size: int = MOST) -> Rows:  # noqa: A002  # as above
     """The rows of JSON lines that a pipe brings, such as standard input."""
     return Rows(JsonLines(pipe, Columns(text, id, max_size)), once=True)
 
@@ -127,7 +129,7 @@ def _of_path(path: Path, shown: str, columns: Columns) -> Rows:
     suffix = "".join(suffixes[-2:-1] if packed else suffixes[-1:])
     if suffix in _TEXTS and not packed:
         return Rows(TextFile(path, columns))
-    if suffix not in _TABLES or (packed and suffix == ".parquet"):
+    if suffix not in _TABLES or (packed and _TABLES[suffix] is ParquetFile):
         raise ConfigurationError(f"{shown!r} is of no format that is known", hint=_FORMATS)
     if suffix == ".json" and not packed:
         _check_lines(path, shown)

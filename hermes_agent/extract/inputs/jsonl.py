@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 from hermes_agent.extract.inputs.columns import GLIMPSE, Columns, decoded, kind, too_long
-from hermes_agent.extract.inputs.lines import Line, bounded_lines, counted_lines, opened
+from hermes_agent.extract.inputs.lines import Line, Readable, bounded_lines, counted_lines, opened
 from hermes_agent.extract.row import Row
 
 __all__ = ["JsonLines"]
@@ -20,7 +20,7 @@ __all__ = ["JsonLines"]
 class JsonLines:
     """A file of JSON lines, or a pipe. Blank lines are no rows."""
 
-    source: Path | IO[bytes]
+    source: Path | Readable
     columns: Columns
 
     def __iter__(self) -> Iterator[Row]:
@@ -35,10 +35,10 @@ class JsonLines:
         """How many rows there are; a pipe or a packed file does not tell."""
         if not isinstance(self.source, Path) or self.source.suffix.lower() == ".gz" or not self.source.is_file():
             return None
-        with self._open() as file:
+        with opened(self.source) as file:
             return counted_lines(file)
 
-    def _open(self) -> AbstractContextManager[IO[bytes]]:
+    def _open(self) -> AbstractContextManager[Readable]:
         return opened(self.source) if isinstance(self.source, Path) else nullcontext(self.source)
 
     def _row(self, position: int, line: Line) -> Row:

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Protocol, cast
 
 from hermes_agent.errors import ConfigurationError
 
-__all__ = ["Line", "bounded_lines", "counted_lines", "opened", "unreadable"]
+__all__ = ["Line", "Readable", "bounded_lines", "counted_lines", "opened", "unreadable"]
 
 _BOM = b"\xef\xbb\xbf"
 _PIECE = 1 << 20
@@ -71,7 +71,15 @@ def unreadable(source: str, error: OSError) -> ConfigurationError:
     )
 
 
-def bounded_lines(file: IO[bytes], most: int) -> Iterator[Line]:
+class Readable(Protocol):
+    """A file or a pipe, as far as lines are read from it."""
+
+    def readline(self, size: int = -1, /) -> bytes:
+        """A line, or so many bytes of it; nothing at the end."""
+        ...
+
+
+def bounded_lines(file: Readable, most: int) -> Iterator[Line]:
     """The lines of a file; a byte-order mark at its beginning is left out.
 
     Args:
@@ -91,7 +99,7 @@ def bounded_lines(file: IO[bytes], most: int) -> Iterator[Line]:
         yield Line(number, raw, size, is_whole)
 
 
-def _skipped(file: IO[bytes]) -> int:
+def _skipped(file: Readable) -> int:
     """How many bytes were left of a line, which now is behind us."""
     size = 0
     while piece := file.readline(_PIECE):
