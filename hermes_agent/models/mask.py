@@ -11,6 +11,8 @@ compiler.
 
 from __future__ import annotations
 
+import copy
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["TurnBackend", "TurnProcessor"]
 
 _KEPT_GRAMMARS = 64
+
+_OUT_OF_MEANS = re.compile(r"too many expressions|too many states|Current row has|fuel|too big")
+"""What the engine says when it has run out of its budget."""
 
 
 class TurnProcessor(LLGuidanceLogitsProcessor):
@@ -60,41 +65,62 @@ class TurnProcessor(LLGuidanceLogitsProcessor):
         self._bits = llguidance.numpy.allocate_token_bitmask(1, llg_tokenizer.vocab_size)
         self._matcher = self._fresh.deep_copy()
 
+    def twin(self) -> TurnProcessor:
+        """One for another turn under the same grammar, at its beginning; nothing is compiled."""
+        made = copy.copy(self)
+        made._bits = self._bits.copy()
+        made.reset()
+        return made
+
     def reset(self) -> None:
         """Start a new turn."""
         self.is_first_token = True
+        self.lost = ""
         self._matcher = self._fresh.deep_copy()
 
     @property
     def accepting(self) -> bool:
         """Whether the turn could end here."""
-        return self._matcher.is_accepting()
+        return bool(self.lost) or self._matcher.is_accepting()
 
     @property
     def complete(self) -> bool:
         """Whether the turn can only end here."""
-        return self._matcher.is_stopped()
+        return not self.lost and self._matcher.is_stopped()
 
     def allows(self, tokens: Sequence[int]) -> bool:
         """Whether these tokens may come next, one after the other."""
-        return bool(self._matcher.validate_tokens(list(tokens)) == len(tokens))
+        return bool(self.lost) or bool(self._matcher.validate_tokens(list(tokens)) == len(tokens))
 
     def advance(self, token: int) -> None:
         """Take note of a token that was written.
 
         Raises:
-            ModelError: The grammar does not allow it, or the engine gave up on it.
+            ModelError: The grammar does not allow it.
         """
-        if not self._matcher.consume_token(token):
+        if not self.lost and not self._matcher.consume_token(token) and not self._gave_up():
             raise ModelError(
                 f"the grammar engine stopped at token {token!r}: {self._matcher.get_error()}",
                 hint="report it with the grammar, which is in .raw",
                 raw=self.grammar,
             )
 
+    def _gave_up(self) -> bool:
+        """Whether the engine ran into one of its own limits, as some patterns make it: no fault of the tokens.
+
+        The turn goes on free then, and is validated as every turn is.
+        """
+        if self._matcher.is_error() and _OUT_OF_MEANS.search(error := self._matcher.get_error()):
+            self.lost = error.splitlines()[0]
+        return bool(self.lost)
+
     def bias(self, logits: torch.Tensor) -> torch.Tensor:
         """The logits of one position, ``[vocabulary]``, with everything that may not come next at -inf."""
+        if self.lost:
+            return logits
         llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
+        if self._gave_up():
+            return logits
         allowed = np.unpackbits(self._bits.view(np.uint8).ravel(), bitorder="little")[: logits.shape[-1]]
         denied = torch.ones(logits.shape[-1], dtype=torch.bool)
         denied[: allowed.shape[0]] = torch.from_numpy(allowed == 0)
