@@ -52,6 +52,7 @@ def told(rows: list[Row]) -> list[str]:
 
 
 @given(ROWS)
+@settings(deadline=None)
 def test_json_lines_read_back_equal(folder: Path, rows: list[tuple[str, str]]) -> None:
     data = "".join(json.dumps({"id": name, "text": text}) + "\n" for name, text in rows)
     assert [(row.id, row.text) for row in read(data, folder / "a.jsonl")] == rows
@@ -62,6 +63,7 @@ def test_json_lines_read_back_equal(folder: Path, rows: list[tuple[str, str]]) -
 
 @pytest.mark.parametrize(("name", "dialect"), [("a.csv", "excel"), ("a.csv", "unix"), ("a.tsv", "excel-tab")])
 @given(rows=ROWS, bom=st.booleans())
+@settings(deadline=None)
 def test_csv_reads_back_equal(folder: Path, name: str, dialect: str, rows: list[tuple[str, str]], bom: bool) -> None:
     file = io.StringIO(newline="")
     csv.writer(file, dialect).writerows([("id", "other", "text"), *((row[0], 'a "b" c', row[1]) for row in rows)])
@@ -78,6 +80,7 @@ def test_parquet_reads_back_equal(folder: Path, rows: list[tuple[str, str]]) -> 
 
 
 @given(st.lists(TEXTS))
+@settings(deadline=None)
 def test_texts_mappings_and_rows_of_a_program_are_the_same(texts: list[str]) -> None:
     expected = [Row(at, at, text) for at, text in enumerate(texts)]
     for given_ in (texts, [{"text": text} for text in texts], expected, [Row(7, at, t) for at, t in enumerate(texts)]):
@@ -90,7 +93,7 @@ def test_texts_mappings_and_rows_of_a_program_are_the_same(texts: list[str]) -> 
 
 
 @given(st.lists(st.binary() | st.sampled_from([b'{"text": "a"}', b'"a"', b"", b" \t", b"\xff", b"[", b"{}"])))
-@settings(max_examples=300)
+@settings(max_examples=200, deadline=None)
 def test_any_bytes_are_one_row_a_line_that_is_not_blank(folder: Path, lines: list[bytes]) -> None:
     data = b"\n".join(lines)
     expected = sum(1 for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip(b" \t\n\r\x0b\x0c"))
@@ -103,12 +106,13 @@ def test_any_bytes_are_one_row_a_line_that_is_not_blank(folder: Path, lines: lis
 
 
 @given(st.lists(st.binary() | st.sampled_from([b"1,a", b'1,"a"', b'1,"a', b'1,"""a', b'x","y', b'"', b"1,a,b", b","])))
-@settings(max_examples=300)
+@settings(max_examples=200, deadline=None)
 def test_any_bytes_are_records(folder: Path, lines: list[bytes]) -> None:
     told(read(b"id,text\n" + b"\n".join(lines), folder / "any.csv"))
 
 
 @given(st.lists(st.sampled_from(["1,a", '1,"a', '1,a"b', '1,"a"b', "1,a,b", "1", "\xff"]), min_size=1), st.booleans())
+@settings(deadline=None)
 def test_a_row_that_was_quoted_right_is_found_behind_any_dirt(folder: Path, dirt: list[str], quoted: bool) -> None:
     """A quote left open reaches to the next one at most, and there is told from a closing one."""
     good = '2,"well, quoted"' if quoted else "2,well quoted"
