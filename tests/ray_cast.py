@@ -45,7 +45,7 @@ class Counted:
             file.write(f"{text}\n")
         if text == self.deadly and (self.always or self._first()):
             os.kill(os.getpid(), signal.SIGKILL)
-        if text == "gone":
+        if text.startswith("gone") and (self.folder / "gone").exists():
             raise ModelUnavailableError("the model is gone", hint="bring it back")
         name, _, total = text.partition(" ")
         yield Chunk(f'{{"name": "{name}", "total": {total}}}', "stop", 5, 5)

@@ -33,7 +33,7 @@ from hermes_agent.extract.result import Extraction
 from hermes_agent.extract.row import Row, Settled
 from hermes_agent.limits import NOTHING
 
-__all__ = ["RayEngine"]
+__all__ = ["Course", "RayEngine"]
 
 _AT_ONCE = 2
 """Windows that a worker settles at the same time: the last rows of one never leave it idle."""
@@ -81,7 +81,7 @@ class RayEngine:
             ModelError: The model cannot be had, or worker after worker has died.
         """
         ray = _ray()
-        course = _Course(ray, self, extractor, _packed(ray, extractor), rows, settled)
+        course = Course(ray, self, extractor, _packed(ray, extractor), rows, settled)
         try:
             await anyio.to_thread.run_sync(course.drive, abandon_on_cancel=True)
         except BaseException:
@@ -94,7 +94,7 @@ class _EndedError(Exception):
     """The job has been stopped meanwhile."""
 
 
-class _Course:
+class Course:
     """One run of the engine. What touches rows and state is done on the job's own thread."""
 
     def __init__(
@@ -111,7 +111,8 @@ class _Course:
         self._size = self._least = max(_LEAST, int(getattr(extractor.model, "batch_size", 1)))
         self._windows: dict[int, dict[int, Row]] = {}
         """What is under way: windows by number, their rows by position."""
-        self._feed: Any = None
+        self.feed: Any = None
+        """The actor that hands the windows out."""
         self._given = 0
         self._exhausted = False
         # Rows that may have cost workers their lives: asked with nothing else under way, and ever fewer at once.
@@ -142,7 +143,7 @@ class _Course:
 
     def _kill_feed(self) -> None:
         """Without it an execution of Ray Data ends, and its workers with it."""
-        feed, self._feed = self._feed, None
+        feed, self.feed = self.feed, None
         if feed is not None:
             with suppress(Exception):  # Ray is gone already, which is what was wanted
                 self._ray.kill(feed)
@@ -159,10 +160,10 @@ class _Course:
         self._alone = None
         workers, dataset = self._dataset()
         try:
-            self._on_the_job(self._fill, workers)
+            self._on_the_job(self.fill, workers)
             for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
                 for number, answer in zip(batch["number"], batch["answer"], strict=True):
-                    self._on_the_job(self._took, int(number), answer, workers)
+                    self._on_the_job(self.took, int(number), answer, workers)
         except self._ray.exceptions.RayError as error:
             self._on_the_job(self._lose, _first_line(error))
         finally:
@@ -176,7 +177,7 @@ class _Course:
 
         anyio.from_thread.run_sync(call)
 
-    def _fill(self, workers: int) -> None:
+    def fill(self, workers: int) -> None:
         """Send windows out until enough are under way."""
         while self._alone not in self._windows and not self._suspects and len(self._windows) < workers * _AHEAD:
             if not (rows := self._window(self._size)):
@@ -189,11 +190,11 @@ class _Course:
             self._alone = self._given
             self._send([self._suspects.popleft() for _ in range(min(self._few, len(self._suspects)))])
         else:
-            self._feed.close.remote(self._given)
+            self.feed.close.remote(self._given)
 
     def _send(self, rows: list[Row]) -> None:
         self._windows[self._given] = {row.position: row for row in rows}
-        self._feed.put.remote(self._given, pickle.dumps(rows))
+        self.feed.put.remote(self._given, pickle.dumps(rows))
         self._given += 1
 
     def _window(self, size: int) -> list[Row]:
@@ -204,7 +205,7 @@ class _Course:
             characters += len(row.text)
         return rows
 
-    def _took(self, number: int, packed: bytes, workers: int) -> None:
+    def took(self, number: int, packed: bytes, workers: int) -> None:
         """An answer has come.
 
         Raises:
@@ -221,13 +222,13 @@ class _Course:
         if number not in self._windows:
             return
         del self._windows[number]
-        self._feed.drop.remote(number)
+        self.feed.drop.remote(number)
         if answer.deaths:
             self._suspect(number, [*rows.values()], answer.deaths)
         elif number != self._alone:
             wanted = int(len(answer.settled) * _WINDOW_SECONDS / max(answer.seconds, 0.01))
             self._size = max(self._least, min(wanted, 2 * self._size, _MOST))
-        self._fill(workers)
+        self.fill(workers)
 
     def _suspect(self, number: int, rows: list[Row], deaths: int) -> None:
         """One worker after another has died while it had this window.
@@ -265,7 +266,7 @@ class _Course:
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
-        self._feed = ray.remote(Feed).options(num_cpus=0, scheduling_strategy=here).remote()
+        self.feed = ray.remote(Feed).options(num_cpus=0, scheduling_strategy=here).remote()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray's own defaults are deprecated
             context = data.DataContext.get_current().copy()
@@ -273,9 +274,9 @@ class _Course:
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         with data.DataContext.current(context):
-            dataset = data.read_datasource(window_source(self._feed), override_num_blocks=1, num_cpus=0).map_batches(
+            dataset = data.read_datasource(window_source(self.feed), override_num_blocks=1, num_cpus=0).map_batches(
                 Worker,
-                fn_constructor_args=(self._packed, self._feed, _TRIES),
+                fn_constructor_args=(self._packed, self.feed, _TRIES),
                 batch_size=None,
                 batch_format="numpy",
                 num_cpus=per_cpu,

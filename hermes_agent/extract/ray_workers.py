@@ -6,14 +6,15 @@ No module of Ray is imported before the engine does it.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import pickle
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from itertools import count
+from typing import TYPE_CHECKING, Any, cast
 
 from hermes_agent.errors import ConfigurationError, HermesError
 from hermes_agent.extract.row import Row, Settled
@@ -91,28 +92,32 @@ def window_source(feed: Any) -> Any:
     One task reads it from beginning to end. Ray may run that task again: the blocks are the same then, except for those
     that nobody needs any more.
     """
-    import pyarrow as pa  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]  # it has no types
-    import ray
-    from ray.data import Datasource, ReadTask
-    from ray.data.block import BlockMetadata
-
-    schema: Any = pa.schema([("number", pa.int64()), ("window", pa.binary())])
+    # By name: neither has types that would say anything here.
+    pa: Any = import_module("pyarrow")
+    ray: Any = import_module("ray")
+    data: Any = import_module("ray.data")
+    block: Any = import_module("ray.data.block")
+    schema = pa.schema([("number", pa.int64()), ("window", pa.binary())])
 
     def read() -> Iterator[Any]:
-        for number in itertools.count():
+        for number in count():
             window: bytes | None = ray.get(feed.get.remote(number))
             if window is None:
                 return
             yield pa.table({"number": [number], "window": [window]}, schema=schema)
 
-    def tasks(_source: object, _parallelism: int, *_: object, **__: object) -> list[Any]:
-        return [ReadTask(read, BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None))]
+    def name(_source: object) -> str:
+        return "Rows"
 
     def size(_source: object) -> None:
         return None
 
-    named = {"get_name": lambda _: "Rows", "estimate_inmemory_data_size": size, "get_read_tasks": tasks}
-    return type("Windows", (Datasource,), named)()
+    def tasks(_source: object, _parallelism: int, *_: object, **__: object) -> list[Any]:
+        metadata = block.BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
+        return [data.ReadTask(read, metadata)]
+
+    named = {"get_name": name, "estimate_inmemory_data_size": size, "get_read_tasks": tasks}
+    return type("Windows", (data.Datasource,), named)()
 
 
 class Worker:
@@ -140,8 +145,7 @@ class Worker:
         return {"number": numbers[: len(answers)], "answer": [pickle.dumps(answer) for answer in answers]}
 
     def _window(self, number: int, window: bytes) -> Answer:
-        import ray
-
+        ray: Any = import_module("ray")
         deaths: int = ray.get(self._feed.begin.remote(number))
         if deaths >= self._tries:
             return Answer([], deaths=deaths)
@@ -237,13 +241,12 @@ def _unpacked(packed: bytes) -> Extractor[Any]:
 
 def portable(error: Exception) -> Exception:
     """The same error without what may not be able to travel."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    if isinstance(error, HermesError):
-        return _made_again(type(error), error)
-    return HermesError(
-        f"a worker failed: {type(error).__name__}: {error}", hint="run the same job with the local engine"
-    )
+    inner: BaseException = error
+    while isinstance(inner, BaseExceptionGroup):
+        inner = cast("BaseExceptionGroup[BaseException]", inner).exceptions[0]
+    if isinstance(inner, HermesError):
+        return _made_again(type(inner), inner)
+    return HermesError(f"a worker failed: {type(inner).__name__}: {inner}", hint='see whether engine="local" does')
 
 
 def _made_again(kind: Callable[..., Exception], error: HermesError) -> Exception:
