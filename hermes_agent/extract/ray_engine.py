@@ -80,8 +80,11 @@ class RayEngine:
             ConfigurationError: Ray is not installed, or the extractor cannot travel to workers.
             ModelError: The model cannot be had, or worker after worker has died.
         """
+        first = next(rows, None)
+        if first is None:  # nothing that Ray would have to be started for
+            return
         ray = _ray()
-        course = Course(ray, self, extractor, _packed(ray, extractor), rows, settled)
+        course = Course(ray, self, extractor, _packed(ray, extractor), chain([first], rows), settled)
         try:
             await anyio.to_thread.run_sync(course.drive, abandon_on_cancel=True)
         except BaseException:
@@ -267,9 +270,7 @@ class Course:
             ray.get_runtime_context().get_node_id(), soft=False
         )
         self.feed = ray.remote(Feed).options(num_cpus=0, scheduling_strategy=here).remote()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Ray's own defaults are deprecated
-            context = data.DataContext.get_current().copy()
+        context = data.DataContext.get_current().copy()
         context.target_max_block_size = 1  # a window is a block, and goes out when it is there
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -324,9 +325,11 @@ def _running(ray: Any) -> Generator[None]:
         logger.setLevel(logging.ERROR)
     ours = not ray.is_initialized()
     try:
-        if ours:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"ray\.")  # of its own defaults, or of fewer rows than workers
+            if ours:
+                ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            yield
     finally:
         if ours:
             ray.shutdown()
