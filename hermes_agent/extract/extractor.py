@@ -236,7 +236,7 @@ class Extractor(Generic[T]):
             result = await self._agent.run(text)
         except (RunError, ModelError) as error:
             return Extraction(None, error, _used(error), None, len(error.attempts))
-        return Extraction(cast("T", result.output), None, result.usage, result.guarantee, len(result.turns))
+        return Extraction(result.output, None, result.usage, result.guarantee, len(result.turns))
 
     def asking_for(self, output: Output[AnyT], told: str) -> Extractor[AnyT]:
         """The same model, prompt and settings for another type; without validators, and never in pieces.
@@ -370,7 +370,7 @@ class Extractor(Generic[T]):
             ...     return stream.result.output
         """
         async with self._agent.stream(text) as stream:
-            yield cast("RunStream[T]", stream)
+            yield stream
 
 
 def _made_again(kind: Callable[..., object], made_of: Mapping[str, Any]) -> object:
