@@ -18,7 +18,7 @@ from hermes_agent.models.embedded import EmbeddedModel
 from hermes_agent.testing import ScriptedModel
 
 if TYPE_CHECKING:
-    from hermes_agent.models.writer import Writer, Written
+    from hermes_agent.models.decoding import Written
 
 TOOLS = 500
 RUNS = 3
@@ -77,10 +77,10 @@ def test_the_embedded_model_compiles_one_grammar_and_reads_the_tools_once(
     model = EmbeddedModel()
     model.load()
     loaded: Any = model._loaded  # pyright: ignore[reportPrivateUsage]  # a window that 500 tools fit into
-    monkeypatch.setattr(model, "_loaded", replace(loaded, context_length=10**6, batch=None))
+    monkeypatch.setattr(model, "_loaded", replace(loaded, context_length=10**6))
 
-    def write(writer: Writer) -> list[Written]:
-        raise ModelError(f"asked with {len(writer.prompt)} tokens")
+    def write(prompt: list[int], **_: Any) -> list[Written]:
+        raise ModelError(f"asked with {len(prompt)} tokens")
 
     monkeypatch.setattr(loaded.decoder, "write", write)
     encoded: list[int] = []

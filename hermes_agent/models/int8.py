@@ -18,65 +18,33 @@ from typing import cast
 import torch
 from torch import nn
 
-__all__ = ["FEW", "quantise_decoding"]
-
-FEW = 4
-"""Tokens of one row that are read in int8. A turn's opening is as short, and would cost a pass over all of float32."""
+__all__ = ["quantise_decoding"]
 
 
 class _Int8Linear(nn.Module):
-    """A linear layer that is int8 for tokens read a few at a time, float for more: 5 bytes a weight.
+    """A linear layer that is int8 for one row, float for more. It holds the weights twice: 5 bytes a weight."""
 
-    Every row has a scale and an offset of its own, and sums of products are whole numbers: a row comes out the same,
-    to the last bit, alone and among others.
-    """
-
-    def __init__(self, layer: nn.Linear, rows: _Rows) -> None:
+    def __init__(self, layer: nn.Linear, reduce_range: bool) -> None:
         super().__init__()
         self.weight = layer.weight
         self.bias = layer.bias
-        self._rows = rows
+        self._reduce_range = reduce_range
         weight = layer.weight.detach().float()
         scales = (weight.abs().amax(dim=1) / 127).clamp(min=1e-8).double()
         zeros = torch.zeros(weight.shape[0], dtype=torch.long)
         bias = cast("torch.Tensor | None", layer.bias)
         quantised = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
-        self._offset = quantised.dequantize().sum(dim=1)
-        self._shift = None if bias is None else bias.detach().float()
-        self._packed = torch.ops.quantized.linear_prepack(quantised, None)
+        self._packed = torch.ops.quantized.linear_prepack(quantised, None if bias is None else bias.detach().float())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.dim() < 2 or x.shape[-2] > FEW:
-            return nn.functional.linear(x, self.weight, self.bias)
-        steps, lowest, scale = self._rows.quantised(x)
-        sums: torch.Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
-            steps, 1.0, 0, self._packed
-        )
-        found = sums.mul_(scale).addcmul_(lowest, self._offset)
-        return found if self._shift is None else found.add_(self._shift)
-
-
-class _Rows:
-    """Activations in whole steps from their row's lowest. Layers that read the same ones share the work."""
-
-    def __init__(self, levels: int) -> None:
-        self._levels = levels
-        self._last: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None = None
-
-    def quantised(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Steps, 0 to ``levels``, in the shape of ``x``; lowest value and step by row, ``[..., 1]``."""
-        last = self._last
-        if last is None or last[0] is not x:
-            lowest, highest = torch.aminmax(x, dim=-1, keepdim=True)
-            scale = torch.sub(highest, lowest).div_(self._levels).clamp_(min=1e-20)
-            self._last = last = (x, torch.sub(x, lowest).div_(scale), lowest, scale)
-        return last[1:]
+        if x.numel() == x.shape[-1]:
+            row: torch.Tensor = torch.ops.quantized.linear_dynamic(x, self._packed, self._reduce_range)
+            return row
+        return nn.functional.linear(x, self.weight, self.bias)
 
 
 def quantise_decoding(model: nn.Module) -> bool:
-    """Make every linear layer of a float32 model int8 for a few tokens a row at a time, in place.
-
-    Not for several threads at once.
+    """Make every linear layer of a float32 model int8 for one token at a time, in place.
 
     Returns:
         Whether that was done. Where torch has no int8 kernels for this machine the model stays as it is:
@@ -84,7 +52,7 @@ def quantise_decoding(model: nn.Module) -> bool:
     """
     # Without VNNI, products of 8 by 8 bits overflow their 16-bit sums: one bit less for the activations then.
     supported = getattr(torch.cpu, "_is_vnni_supported", None)
-    rows = _Rows(255 if supported is not None and supported() else 127)
+    reduce_range = not (supported is not None and supported())
     layers = [
         (parent, name, child)
         for parent in model.modules()
@@ -96,7 +64,7 @@ def quantise_decoding(model: nn.Module) -> bool:
         warnings.filterwarnings("ignore", message=r"(?s).*quantize", category=UserWarning)
         warnings.filterwarnings("ignore", message=r"(?s).*quantiz", category=DeprecationWarning)
         try:
-            made = [(parent, name, _Int8Linear(layer, rows)) for parent, name, layer in layers]
+            made = [(parent, name, _Int8Linear(layer, reduce_range)) for parent, name, layer in layers]
             for (_, _, layer), (_, _, int8) in zip(layers[:1], made[:1], strict=True):
                 int8(torch.ones(1, layer.in_features))
         except (RuntimeError, AttributeError, NotImplementedError):

@@ -10,18 +10,16 @@ people's text is tokenised so that it cannot become markup.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
-from typing_extensions import Unpack
 
-from hermes_agent.errors import ConfigurationError, ContextLengthError, ModelError, ModelUnavailableError
+from hermes_agent.errors import ContextLengthError, ModelError, ModelUnavailableError
 from hermes_agent.formats.dialects import Dialect, calls_are_xml, guess_dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.grammar import Tags, TurnGrammar
@@ -47,10 +45,8 @@ from hermes_agent.sampling import Sampling
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from hermes_agent.models.batching import Batch
-    from hermes_agent.models.decoding import Decoder
+    from hermes_agent.models.decoding import Decoder, Written
     from hermes_agent.models.mask import TurnBackend
-    from hermes_agent.models.writer import Vocabulary, Writer, Writing, Written
 
 __all__ = ["LocalModel"]
 
@@ -74,8 +70,6 @@ class LocalModel:
         local_files_only: Never contact the hub.
         context_length: Tokens of prompt and turn together; ``None`` asks the checkpoint.
         reuse_prefix: Read only what is new when a prompt starts like the last one did.
-        batch_size: Most turns that are written together when several are asked for at once. Each has its own
-            grammar, sampling and limits. Memory for their attention grows with it.
         source: Loads tokenizer and weights in another way; the loading arguments above are unused then.
 
     Example:
@@ -98,7 +92,6 @@ class LocalModel:
         local_files_only: bool = False,
         context_length: int | None = None,
         reuse_prefix: bool = True,
-        batch_size: int = 1,
         source: Source | None = None,
     ) -> None:
         self._id = str(model_id)
@@ -117,9 +110,6 @@ class LocalModel:
         self._asked_template = chat_template
         self._asked_length = context_length
         self._reuse_prefix = reuse_prefix
-        if batch_size < 1:
-            raise ConfigurationError(f"batch_size={batch_size!r} leaves no turn to write", hint="use 1 or more")
-        self._batch_size = batch_size
         self._known_dialect = self._asked_dialect
         self._known_tokenizer: PreTrainedTokenizerBase | None = None
         self._tokenizing = threading.Lock()
@@ -139,7 +129,6 @@ class LocalModel:
         chat_template: str | None = None,
         context_length: int | None = None,
         reuse_prefix: bool = True,
-        batch_size: int = 1,
     ) -> LocalModel:
         """A model that is loaded already, however that was done.
 
@@ -151,7 +140,6 @@ class LocalModel:
             chat_template: As for the class.
             context_length: As for the class.
             reuse_prefix: As for the class.
-            batch_size: As for the class.
         """
         return LocalModel(
             name or str(model.config.name_or_path) or type(model).__name__,
@@ -159,7 +147,6 @@ class LocalModel:
             chat_template=chat_template,
             context_length=context_length,
             reuse_prefix=reuse_prefix,
-            batch_size=batch_size,
             source=Objects(model, tokenizer),
         )
 
@@ -195,11 +182,6 @@ class LocalModel:
         return "token"
 
     @property
-    def batch_size(self) -> int:
-        """Most turns that are written together; 1 once it is known that this model's attention cannot be shared."""
-        return self._batch_size if self._loaded is None or self._loaded.batch is not None else 1
-
-    @property
     def prefilled_tokens(self) -> int:
         """Prompt tokens read so far; what was reused from the turn before is not among them."""
         return self._loaded.decoder.prefilled if self._loaded else 0
@@ -233,7 +215,6 @@ class LocalModel:
         from hermes_agent.models.decoding import Decoder
         from hermes_agent.models.mask import TurnBackend
         from hermes_agent.models.tokens import encode_segments
-        from hermes_agent.models.writer import Vocabulary
 
         tokenizer = self._tokenizer
         if not tokenizer.is_fast:
@@ -252,14 +233,11 @@ class LocalModel:
             backend=backend,
             decoder=Decoder(
                 model,
+                stop_ids=stop_ids,
+                bytes_of=backend.bytes_of,
+                encode=lambda markup: encode_segments(tokenizer, [Segment(markup)]),
                 reuse_prefix=self._reuse_prefix,
                 reuse_decoded=self._source.writes_as_it_reads,
-                openers=frozenset()
-                if self._source.writes_as_it_reads
-                else frozenset(encode_segments(tokenizer, [Segment(self.dialect.turn_open)])[:1]),
-            ),
-            vocabulary=Vocabulary(
-                stop_ids, backend.bytes_of, lambda markup: encode_segments(tokenizer, [Segment(markup)])
             ),
             tags=Tags.of(tokenizer, self.dialect),
             stop_strings=stop_strings,
@@ -267,10 +245,10 @@ class LocalModel:
             sampling=self.dialect.sampling.over(sampling_of(model)),
         )
         loaded.warm_up()
-        return replace(loaded, batch=loaded.decoder.batch(self._batch_size)) if self._batch_size > 1 else loaded
+        return loaded
 
     async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        """Write one turn. Up to ``batch_size`` are written at a time; others wait their turn.
+        """Write one turn. One turn is written at a time; others wait their turn.
 
         Raises:
             ContextLengthError: The prompt leaves no room to write.
@@ -281,31 +259,12 @@ class LocalModel:
         threads = anyio.CapacityLimiter(1)
         # Whoever is cancelled does not wait for the load: it goes on in its thread, and the next turn finds it done.
         loaded = await anyio.to_thread.run_sync(self._ready, limiter=threads, abandon_on_cancel=True)
-        writing = self._alone(loaded, request, threads) if loaded.batch is None else self._together(loaded, request)
-        async with aclosing(writing):
-            async for chunk in writing:
-                yield chunk
-
-    async def _together(self, loaded: _Loaded, request: Request) -> AsyncGenerator[Chunk, None]:
-        """Write a turn in the batch."""
-        assert loaded.batch is not None
-        turn = await anyio.to_thread.run_sync(self._start, loaded, request)
-        async with aclosing(loaded.batch.write(turn.writer)) as steps:
-            async for step in steps:
-                if step.text or step.finish_reason is not None:
-                    yield turn.chunk(step)
-
-    async def _alone(
-        self, loaded: _Loaded, request: Request, threads: anyio.CapacityLimiter
-    ) -> AsyncGenerator[Chunk, None]:
-        """Write a turn when it is this one's turn."""
         async with self._turn_queue():
             await self._other_loops()
             try:
                 turn = await anyio.to_thread.run_sync(self._start, loaded, request, limiter=threads)
-                steps = loaded.decoder.write(turn.writer)
                 # Each step is one call, so a cancelled or closed turn costs one token more at most.
-                while (step := await anyio.to_thread.run_sync(next, steps, None, limiter=threads)) is not None:
+                while (step := await anyio.to_thread.run_sync(next, turn.steps, None, limiter=threads)) is not None:
                     if step.text or step.finish_reason is not None:
                         yield turn.chunk(step)
             finally:
@@ -338,15 +297,15 @@ class LocalModel:
         grammar = None if request.grammar is None else request.grammar.lark(loaded.tags)
         limit = room if request.max_tokens is None else min(request.max_tokens, room)
         thought = thought_budget(request, loaded.tags.thinking, limit)
-        writer = loaded.writer(
+        steps = loaded.decoder.write(
             prompt,
             sampling=request.sampling.over(loaded.sampling),
             limit=limit,
-            grammar=grammar,
+            processor=None if grammar is None else loaded.backend.get_cfg_logits_processor(grammar),
             stop_strings=loaded.stop_strings,
             thought=thought,
         )
-        return _Turn(writer, thought)
+        return _Turn(len(prompt), steps, thought)
 
     def prompt_tokens(self, request: Request) -> list[int]:
         """The prompt of a turn as the model reads it. Loads the tokenizer, not the weights.
@@ -432,13 +391,14 @@ class LocalModel:
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    writer: Writer
+    prompt_tokens: int
+    steps: Iterator[Written]
     thought: ThoughtBudget | None
 
     def chunk(self, step: Written) -> Chunk:
         """A step as the loop gets it. Every one says what the turn has cost, as the loop may leave it there."""
         used, cut = (0, False) if self.thought is None else (self.thought.used, self.thought.cut)
-        return Chunk(step.text, step.finish_reason, len(self.writer.prompt), step.tokens, used, cut)
+        return Chunk(step.text, step.finish_reason, self.prompt_tokens, step.tokens, used, cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,27 +408,14 @@ class _Loaded:
     tokenizer: PreTrainedTokenizerBase
     backend: TurnBackend
     decoder: Decoder
-    vocabulary: Vocabulary
     tags: Tags
     stop_strings: tuple[str, ...]
     context_length: int
     sampling: Sampling
-    compiling: threading.Lock = field(default_factory=threading.Lock)
-    batch: Batch | None = None
-
-    def writer(self, prompt: Sequence[int], *, grammar: str | None, **options: Unpack[Writing]) -> Writer:
-        """What takes the tokens of one turn."""
-        from hermes_agent.models.writer import Writer
-
-        processor = None
-        if grammar is not None:
-            with self.compiling:
-                processor = self.backend.get_cfg_logits_processor(grammar).twin()
-        return Writer(prompt, self.vocabulary, processor=processor, **options)
 
     def warm_up(self) -> None:
         """The first pass and the first mask of a process are slow; no turn should pay for them."""
-        prompt = self.tokenizer.encode("a b")
-        for _ in self.decoder.write(self.writer(prompt, grammar=r"start: /(.|\n)*/", sampling=Sampling(), limit=2)):
+        processor = self.backend.get_cfg_logits_processor(r"start: /(.|\n)*/")
+        for _ in self.decoder.write(self.tokenizer.encode("a b"), sampling=Sampling(), limit=2, processor=processor):
             pass
         self.backend.compiled = self.decoder.prefilled = self.decoder.decoded = 0
