@@ -103,12 +103,14 @@ class _Job:
             self._waiting = self._loop.create_future()
             if self._done is None:
                 await self._waiting
-                assert self._done is not None  # else nobody would have woken us
-                return self._done
-        assert self._done is not None  # it has ended
+                return self._result()
         await asyncio.sleep(0)  # whatever the function has put on the loop comes first
         if self._spoke:
             await asyncio.sleep(0)  # and whoever that has woken
+        return self._result()
+
+    def _result(self) -> tuple[Any, BaseException | None]:
+        assert self._done is not None  # it has ended
         return self._done
 
 

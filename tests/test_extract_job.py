@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from hermes_agent.errors import ConfigurationError, JobError, ModelError, ModelUnavailableError
 from hermes_agent.extract import Extractor
+from hermes_agent.extract.one import Settings
 from hermes_agent.extract.pace import Pace
 from hermes_agent.formats import dialect
 from hermes_agent.formats.dialects import Dialect
@@ -112,26 +113,26 @@ class Another(BaseModel):
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("kind", "settings"),
     [
-        lambda model: Extractor(Another, model),
-        lambda model: Extractor(Word, model, instructions="Otherwise."),
-        lambda model: Extractor(Word, model, examples=[("ab", Word(first="a", length=2))]),
-        lambda model: Extractor(Word, model, reasoning="on"),
+        (Another, {}),
+        (Word, {"instructions": "Otherwise."}),
+        (Word, {"examples": [("ab", Word(first="a", length=2))]}),
+        (Word, {"reasoning": "on"}),
     ],
 )
 def test_another_schema_prompt_or_setting_is_refused_or_begun_anew(
-    tmp_path: Path, changed: Callable[[Reader], Extractor[Any]]
+    tmp_path: Path, kind: type[BaseModel], settings: Settings
 ) -> None:
     model, out = Reader(), tmp_path / "out.jsonl"
     Extractor(Word, model).map(TEXTS, out=out, progress=False)
     before = out.read_text()
     model.asked.clear()
-    with pytest.raises(JobError, match="schema|prompt|output"):
-        changed(model).map(TEXTS, out=out, progress=False)
+    with pytest.raises(JobError, match=r"schema|prompt|output"):
+        Extractor(kind, model, **settings).map(TEXTS, out=out, progress=False)
     assert model.asked == []
     assert out.read_text() == before
-    changed(model).map(TEXTS, out=out, on_change="restart", progress=False)
+    Extractor(kind, model, **settings).map(TEXTS, out=out, on_change="restart", progress=False)
     assert sorted(set(model.asked)) == sorted(TEXTS)
     assert len(lines(out)) == 40
 

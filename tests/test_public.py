@@ -13,7 +13,7 @@ import hermes_agent.formats
 MANIFEST = """
 Agent ConfigurationError Conversation Example GuaranteeError HermesError InvalidOutputError InvalidTurnError JsonSchema
 LimitExceededError Limits ModelError Reasoning Regex Retry RunContext RunError RunResult RunStream Sampling Tool
-ToolFailedError Usage tool
+ToolFailedError Usage extract tool
 """.split()  # noqa: SIM905  # twenty-four quoted names are harder to read
 
 HEAVY = {

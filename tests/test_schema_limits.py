@@ -178,43 +178,43 @@ DRAFTS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("drafts", "schema", "valid", "invalid"),
-    [
-        ((4,), {"type": "integer", "minimum": 1, "exclusiveMinimum": True}, [2], [1]),
-        ((6, 7, 2019, 2020), {"type": "integer", "exclusiveMinimum": 1}, [2], [1]),
-        (
-            (4,),
-            {"id": "http://x.test/a", "definitions": {"n": {"type": "null"}}, "$ref": "#/definitions/n"},
-            [None],
-            [1],
-        ),
-        (
-            (4, 6, 7),
-            {"definitions": {"n": {"type": "null"}}, "$ref": "#/definitions/n", "type": "string"},
-            [None],
-            ["a"],
-        ),
-        ((2019, 2020), {"$defs": {"n": {"minLength": 2}}, "$ref": "#/$defs/n", "type": "string"}, ["ab"], ["a", None]),
-        (
-            (4, 6, 7, 2019),
-            {"type": "array", "items": [{"type": "null"}], "additionalItems": False},
-            [[None], []],
-            [[1]],
-        ),
-        ((2020,), {"type": "array", "prefixItems": [{"type": "null"}], "items": False}, [[None], []], [[1]]),
-        ((4, 6, 7), {"type": "object", "dependencies": {"a": ["b"]}}, [{"a": 1, "b": 1}, {"b": 1}, {}], [{"a": 1}]),
-        ((2019, 2020), {"type": "object", "dependentRequired": {"a": ["b"]}}, [{"a": 1, "b": 1}, {}], [{"a": 1}]),
-        ((6, 7, 2019, 2020), {"const": 1}, [1], [2]),
-        ((4,), {"const": 1}, [1, 2, "a"], []),
-        ((7, 2019, 2020), {"if": {"type": "string"}, "then": {"minLength": 1}}, ["a", 1], [""]),
-        ((4, 6), {"if": {"type": "string"}, "then": {"minLength": 1}}, ["a", 1, ""], []),
-        ((7, 2019, 2020), {"type": "string", "contentEncoding": "base64"}, ["!"], [1]),
-        ((2019,), {"$recursiveAnchor": True, "properties": {"a": {"$recursiveRef": "#"}}}, [{"a": {}}, 1], []),
-        ((2020,), {"$dynamicAnchor": "n", "properties": {"a": {"$dynamicRef": "#n"}}}, [{"a": {}}, 1], []),
-        ((2019, 2020), {"type": "array", "contains": {"type": "null"}, "maxContains": 1}, [[None]], [[None, None]]),
-    ],
-)
+OF_DRAFTS: list[tuple[tuple[int, ...], dict[str, Any], list[Any], list[Any]]] = [
+    ((4,), {"type": "integer", "minimum": 1, "exclusiveMinimum": True}, [2], [1]),
+    ((6, 7, 2019, 2020), {"type": "integer", "exclusiveMinimum": 1}, [2], [1]),
+    (
+        (4,),
+        {"id": "http://x.test/a", "definitions": {"n": {"type": "null"}}, "$ref": "#/definitions/n"},
+        [None],
+        [1],
+    ),
+    (
+        (4, 6, 7),
+        {"definitions": {"n": {"type": "null"}}, "$ref": "#/definitions/n", "type": "string"},
+        [None],
+        ["a"],
+    ),
+    ((2019, 2020), {"$defs": {"n": {"minLength": 2}}, "$ref": "#/$defs/n", "type": "string"}, ["ab"], ["a", None]),
+    (
+        (4, 6, 7, 2019),
+        {"type": "array", "items": [{"type": "null"}], "additionalItems": False},
+        [[None], []],
+        [[1]],
+    ),
+    ((2020,), {"type": "array", "prefixItems": [{"type": "null"}], "items": False}, [[None], []], [[1]]),
+    ((4, 6, 7), {"type": "object", "dependencies": {"a": ["b"]}}, [{"a": 1, "b": 1}, {"b": 1}, {}], [{"a": 1}]),
+    ((2019, 2020), {"type": "object", "dependentRequired": {"a": ["b"]}}, [{"a": 1, "b": 1}, {}], [{"a": 1}]),
+    ((6, 7, 2019, 2020), {"const": 1}, [1], [2]),
+    ((4,), {"const": 1}, [1, 2, "a"], []),
+    ((7, 2019, 2020), {"if": {"type": "string"}, "then": {"minLength": 1}}, ["a", 1], [""]),
+    ((4, 6), {"if": {"type": "string"}, "then": {"minLength": 1}}, ["a", 1, ""], []),
+    ((7, 2019, 2020), {"type": "string", "contentEncoding": "base64"}, ["!"], [1]),
+    ((2019,), {"$recursiveAnchor": True, "properties": {"a": {"$recursiveRef": "#"}}}, [{"a": {}}, 1], []),
+    ((2020,), {"$dynamicAnchor": "n", "properties": {"a": {"$dynamicRef": "#n"}}}, [{"a": {}}, 1], []),
+    ((2019, 2020), {"type": "array", "contains": {"type": "null"}, "maxContains": 1}, [[None]], [[None, None]]),
+]
+
+
+@pytest.mark.parametrize(("drafts", "schema", "valid", "invalid"), OF_DRAFTS)
 def test_every_draft_is_read_by_its_own_rules(
     drafts: tuple[int, ...], schema: dict[str, Any], valid: list[Any], invalid: list[Any]
 ) -> None:

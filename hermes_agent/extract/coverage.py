@@ -143,7 +143,7 @@ def _schemas(schema: object, pointer: str) -> Iterator[tuple[str, Mapping[str, A
             for name, part in cast("Mapping[str, Any]", value).items():
                 yield from _schemas(part, f"{at}/{_token(name)}")
         elif keyword in _MANY and isinstance(value, list):
-            for index, part in enumerate(value):
+            for index, part in enumerate(cast("list[object]", value)):
                 yield from _schemas(part, f"{at}/{index}")
         elif keyword in _ONE:
             yield from _schemas(value, at)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Any, Literal, Protocol
 
 import anyio
@@ -27,9 +26,6 @@ from hermes_agent.output import OutputError
 
 __all__ = ["Engine", "LocalEngine", "engine_of", "settle", "unreadable"]
 
-_SORTED_TOGETHER = 16
-"""Batches whose rows are sorted by length together, so that the texts of a batch are about equally long."""
-
 _DEFAULT_MOST = 64
 _FAILURES_IN_A_ROW = 50
 
@@ -47,7 +43,7 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """Rows side by side in this process; a local model decodes them in batches.
+    """Rows side by side in this process.
 
     Args:
         concurrency: Rows at once; ``None`` follows the model, see `hermes_agent.extract.pace.Pace`.
@@ -92,12 +88,8 @@ class _Going:
     ) -> None:
         self._extractor, self._settled = extractor, settled
         self._model = model = extractor.model
-        batch = int(getattr(model, "batch_size", 1))
-        if batch > 1:
-            self._rows, most, start = _by_length(rows, batch * _SORTED_TOGETHER), 2 * batch, 2 * batch
-        else:
-            most = int(getattr(model, "max_in_flight", _DEFAULT_MOST))
-            self._rows, start = rows, 4
+        self._rows = rows
+        most, start = int(getattr(model, "max_in_flight", _DEFAULT_MOST)), 4
         if concurrency is not None:
             most = start = concurrency
         self._pace = Pace(most, start=start)
@@ -209,9 +201,3 @@ def _writable(line: str) -> str:
     except UnicodeEncodeError:
         return json.dumps(json.loads(line))
     return line
-
-
-def _by_length(rows: Iterator[Row], window: int) -> Iterator[Row]:
-    """The rows, so many at a time sorted by the length of their texts."""
-    while chosen := sorted(islice(rows, window), key=lambda row: len(row.text)):
-        yield from chosen

@@ -298,7 +298,7 @@ class Extractor(Generic[T]):
             resume: Go on with what an earlier run has left; ``False`` begins anew and forgets that.
             on_change: When schema, prompt or model are others than in the earlier run: ``"refuse"``, or ``"restart"``.
             retry: Ask for the failed rows of earlier runs again.
-            concurrency: Rows at once; ``None`` follows the model: what a server bears, the batches of a local one.
+            concurrency: Rows at once; ``None`` follows the model, as much as a server bears. On Ray: workers.
             engine: ``"local"``, or ``"ray"`` for workers on more than one machine (needs the extra ``ray``).
             progress: Show a bar; by default on a terminal.
 

@@ -91,7 +91,8 @@ class Job:
             raise ConfigurationError(f"on_change={on_change!r} is not known", hint='use "refuse" or "restart"')
         self._extractor, self._rows, self._out = extractor, rows, out
         self._engine = LocalEngine() if engine is None else engine
-        self._resume, self._on_change, self._retry = resume, on_change, retry
+        self._resume, self._retry = resume, retry
+        self._on_change: Literal["refuse", "restart"] = on_change
         self._progress = progress
         self._ready: list[Settled] = []
         self._flushed = 0.0

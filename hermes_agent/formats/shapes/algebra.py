@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -133,7 +133,7 @@ class Algebra:
             raise TooComplexError
 
     @contextmanager
-    def slice(self) -> Iterator[None]:
+    def slice(self) -> Generator[None]:
         """Work that may take half of the budget, so that its failing leaves something for the rest."""
         before = self._budget
         mine = self._budget = max(before // 2, _LEAST_SLICE)

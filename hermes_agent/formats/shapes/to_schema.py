@@ -203,9 +203,9 @@ class _Writer:
             schema["maxLength"] = most
         written = _all(schema, parts)
         while parts and (len(parts) > 1 or len(schema) > 1):
-            if len(parts) <= _MOST_PATTERNS and not (why := _refused(json.dumps(written))):
+            why = "there are too many" if len(parts) > _MOST_PATTERNS else _refused(json.dumps(written))
+            if not why:
                 break
-            why = why if len(parts) <= _MOST_PATTERNS else "there are too many"
             self.algebra.warn(
                 f"what a string looks like is not all enforced: {why}",
                 *("pattern", "format", "minLength", "maxLength", "not"),
