@@ -186,6 +186,25 @@ async def test_a_grammar_is_compiled_once(model: LocalModel) -> None:
 # Decoding
 
 
+async def test_a_turn_whose_mask_is_given_up_promises_nothing(
+    model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hermes_agent.models.mask import TurnProcessor
+
+    given_up = TurnProcessor.bias
+
+    def bias(processor: TurnProcessor, logits: Any) -> Any:
+        processor.lost = "too many expressions constructed"
+        return given_up(processor, logits)
+
+    request = Request([UserMessage("Hi")], grammar=TurnGrammar([book], tool_choice="required"), max_tokens=8)
+    held = [chunk.guarantee async for chunk in model.generate(request)]
+    assert set(held) == {None}
+    monkeypatch.setattr(TurnProcessor, "bias", bias)
+    held = [chunk.guarantee async for chunk in model.generate(request)]
+    assert held[-1] == "checked"
+
+
 async def test_greedy_decoding_is_that_of_transformers() -> None:
     own: Any = weights("qwen3")
     model = tiny(model=own)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from hermes_agent.models.decoding import Decoder, Written
-    from hermes_agent.models.mask import TurnBackend
+    from hermes_agent.models.mask import TurnBackend, TurnProcessor
 
 __all__ = ["LocalModel"]
 
@@ -297,15 +297,16 @@ class LocalModel:
         grammar = None if request.grammar is None else request.grammar.lark(loaded.tags)
         limit = room if request.max_tokens is None else min(request.max_tokens, room)
         thought = thought_budget(request, loaded.tags.thinking, limit)
+        processor = None if grammar is None else loaded.backend.get_cfg_logits_processor(grammar)
         steps = loaded.decoder.write(
             prompt,
             sampling=request.sampling.over(loaded.sampling),
             limit=limit,
-            processor=None if grammar is None else loaded.backend.get_cfg_logits_processor(grammar),
+            processor=processor,
             stop_strings=loaded.stop_strings,
             thought=thought,
         )
-        return _Turn(len(prompt), steps, thought)
+        return _Turn(len(prompt), steps, thought, processor)
 
     def prompt_tokens(self, request: Request) -> list[int]:
         """The prompt of a turn as the model reads it. Loads the tokenizer, not the weights.
@@ -394,11 +395,14 @@ class _Turn:
     prompt_tokens: int
     steps: Iterator[Written]
     thought: ThoughtBudget | None
+    processor: TurnProcessor | None
 
     def chunk(self, step: Written) -> Chunk:
         """A step as the loop gets it. Every one says what the turn has cost, as the loop may leave it there."""
         used, cut = (0, False) if self.thought is None else (self.thought.used, self.thought.cut)
-        return Chunk(step.text, step.finish_reason, self.prompt_tokens, step.tokens, used, cut)
+        lost = step.finish_reason is not None and self.processor is not None and self.processor.lost
+        held: Guarantee | None = "checked" if lost else None  # the mask was given up in the middle of the turn
+        return Chunk(step.text, step.finish_reason, self.prompt_tokens, step.tokens, used, cut, held)
 
 
 @dataclass(frozen=True, slots=True)
