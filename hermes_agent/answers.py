@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from anyio.lowlevel import cancel_shielded_checkpoint
+
 from hermes_agent.budget import Reached
 from hermes_agent.calls import Calls, Outcome, fault_feedback, refuse_behind_fault
 from hermes_agent.errors import ConfigurationError, InvalidTurnError, RunPaused, ToolFailedError
@@ -193,6 +195,7 @@ class Answers:
             await state.emit(ToolFinished(news.call, ended.message, ended.seconds))
         else:
             await state.emit(ToolStarted(news))
+            await cancel_shielded_checkpoint()  # whoever watches sees it before the tool does anything
 
 
 def _ended(outcome: Outcome) -> CallEnded:

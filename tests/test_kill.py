@@ -36,7 +36,7 @@ from tests.killed_runs import ERRORS, POINTS, RUNS, Order, Place, undisturbed
 
 ROOT = Path(__file__).parent.parent
 SEED = int(os.environ.get("HERMES_SDK_TEST_SEED", "4"))
-KILLS = int(os.environ.get("HERMES_SDK_TEST_KILLS", "120"))
+KILLS = int(os.environ.get("HERMES_SDK_TEST_KILLS", "100"))
 KILLED = -signal.SIGKILL
 MOST_KILLS_A_ROUND = 24
 

@@ -13,7 +13,7 @@ from benchmarks.soak import QUARTERS, soak
 from benchmarks.soak_kinds import KINDS, one_of_each, script_of
 from hermes_agent.run import Run, RunResult
 
-RUNS = 400
+RUNS = 160
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -319,7 +319,7 @@ def _ray() -> Any:
 @contextmanager
 def _running(ray: Any) -> Generator[None]:
     """Ray is running; where it was not, it is started, and stopped afterwards."""
-    loggers = {name: logging.getLogger(name) for name in ("ray", "ray.data")}
+    loggers = {"ray": logging.getLogger("ray"), "ray.data": logging.getLogger("ray.data")}
     levels = {name: logger.level for name, logger in loggers.items()}
     for logger in loggers.values():
         logger.setLevel(logging.ERROR)
