@@ -252,7 +252,8 @@ class Extractor(Generic[T]):
         other._agent = make(self.model, output=output, instructions=instructions)
         other._on_error, other._chunking, other._evidence = "return", None, False
         other._made_of = None
-        other.__dict__.pop("fingerprint", None)
+        for derived in ("coverage", "fingerprint"):  # of the type and prompt that it was copied with
+            other.__dict__.pop(derived, None)
         return other
 
     async def accept(self, text: str) -> T:
