@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx2
 import openai
 import pytest
@@ -107,6 +109,25 @@ def test_a_client_that_was_closed_is_told_in_our_words() -> None:
     model = Endpoint("m", server="ollama", client=asyncio.run(closed()), max_retries=0)
     with pytest.raises(ModelUnavailableError, match=r"over the client that was passed in(?s:.*)event loop"):
         Agent(model).run_sync("x")
+
+
+def clients_alive() -> int:
+    gc.collect()
+    return sum(type(item) is openai.AsyncOpenAI for item in gc.get_objects())
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("borrow", [False, True])
+def test_nothing_is_kept_of_an_event_loop_that_has_ended(backend: str, borrow: bool) -> None:
+    with hello() as server:
+        settings = own_http_client(server.url) if borrow else {"base_url": server.url}
+        model = Endpoint("m", server="ollama", **settings)
+        before = clients_alive()
+        for _ in range(3):
+            assert anyio.run(Agent(model).run, "x", backend=backend).output == "hello"
+        assert clients_alive() == before
+        if borrow:
+            borrowed(model, settings)
 
 
 # Keys.

@@ -113,11 +113,23 @@ class Connections:
                 max_retries=0,
                 default_headers=None if self._of_openai else _without_openais(key),
             )
-            closing = _close_at_end(client, ours=self._http_client is None)
+            closing = self._close_at_end(client)
             entry = client, closing
             self._clients.set(entry)
             await anext(closing)
         return entry[0]
+
+    async def _close_at_end(self, client: AsyncOpenAI) -> AsyncGenerator[None, None]:
+        """Waits, suspended, for the event loop to shut down its generators, which closes the client in its own loop."""
+        try:
+            yield
+        finally:
+            # A generator holds its event loop, and so would be what keeps the loop and itself for ever.
+            if (entry := self._clients.get()) is not None and entry[0] is client:
+                self._clients.set(None)
+            if self._http_client is None:
+                with anyio.CancelScope(shield=True):
+                    await client.close()
 
     async def aclose(self) -> None:
         """Close the connections of this event loop. The next request opens new ones."""
@@ -146,13 +158,3 @@ def _without_openais(key: str) -> Mapping[str, Any]:
     names = [line.partition(":")[0].strip() for line in lines if ":" in line]
     ours = ("OpenAI-Organization", "OpenAI-Project", *(name for name in names if name.lower() != "authorization"))
     return {**dict.fromkeys(ours, Omit()), "Authorization": f"Bearer {key}"}
-
-
-async def _close_at_end(client: AsyncOpenAI, *, ours: bool) -> AsyncGenerator[None, None]:
-    """Waits, suspended, for the event loop to shut down its generators, which closes the client in its own loop."""
-    try:
-        yield
-    finally:
-        if ours:
-            with anyio.CancelScope(shield=True):
-                await client.close()
