@@ -7,7 +7,8 @@ them write a journal, which must hold what the run says of itself.
 
 The runs are done in four quarters. After each there is nothing under way: then no task may be left, no thread busy and
 no file open, and memory must not have grown from the third quarter to the fourth. Objects of this package are counted
-one by one, all of Python's by tracemalloc, and at last the memory of the process, which its allocator may keep.
+one by one, all of Python's by tracemalloc, and at last the memory of the process, which its allocator may keep. Threads
+and files of before the first run do not count, as somebody else may let go of them in the meantime.
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ from benchmarks.soak_drive import Driver
 from benchmarks.soak_kinds import one_of_each, script_of
 from benchmarks.soak_scripts import Script
 from benchmarks.soak_watch import (
+    File,
     Left,
     Workers,
     complaints,
     files_open,
+    files_since,
     left,
     objects,
     return_freed_memory,
@@ -68,7 +71,7 @@ class Soaked:
         quarters: What was there at the start, and after each quarter.
         threads: Before, the most, and at the end.
         most_busy: The most functions that ran in threads at once.
-        files: Open before and at the end.
+        files: Open before, and those of the end that were not.
         kept: Objects that were made in the last quarter and are still there, by type.
         problems: What must not be.
     """
@@ -107,6 +110,7 @@ def soak(backend: str, runs: int, at_once: int, journal: Path, seed: int, *, tra
     """
     soaked, workers = Soaked(), Workers()
     return_freed_memory()
+    gc.collect()  # what others have left may complain before somebody listens
     if backend == "trio":
         import trio  # noqa: F401  # its threads are watched as well
     with ExitStack() as stack:
@@ -117,7 +121,7 @@ def soak(backend: str, runs: int, at_once: int, journal: Path, seed: int, *, tra
             tracemalloc.start()
             stack.callback(tracemalloc.stop)
         started = time.monotonic()
-        anyio.run(partial(_soak, soaked, workers, runs, at_once, journal, seed, before), backend=backend)
+        anyio.run(partial(_soak, soaked, workers, runs, at_once, journal, seed, before, files_before), backend=backend)
         soaked.seconds = time.monotonic() - started
         until = time.monotonic() + PATIENCE
         while threads_since(before) and time.monotonic() < until:
@@ -125,7 +129,7 @@ def soak(backend: str, runs: int, at_once: int, journal: Path, seed: int, *, tra
         gc.collect()
     new = threads_since(before)
     soaked.threads = (len(before), workers.most_threads, len(before) + len(new))
-    soaked.files = (files_before, files_open())
+    soaked.files = (len(files_before), len(files_since(files_before)))
     soaked.most_busy = workers.most
     soaked.problems += _judged(soaked, runs, workers, new, found)
     return soaked
@@ -147,10 +151,10 @@ def _judged(
         f"threads are left: {new}": not new,
         f"{workers.busy} functions are still running in threads": workers.busy == 0,
         f"{most_threads} threads for at most {workers.most} functions at once": most_threads <= room,
-        f"files open before and after: {soaked.files}": soaked.files[0] == soaked.files[1],
+        f"files open before, and others after: {soaked.files}": soaked.files[1] == 0,
         f"the collector gave up on {gc.garbage[:5]!r}": not gc.garbage,
-        f"tasks at the start and after each quarter: {tasks}": len(set(tasks)) == 1,
-        f"files at the start and after each quarter: {files}": len(set(files)) == 1,
+        f"tasks at the start and after each quarter: {tasks}": max(tasks) == tasks[0],
+        f"files at the start and after each quarter: {files}": max(files) == files[0],
         f"objects are kept, {third.ours} and then {last.ours}: {soaked.kept}": last.ours <= third.ours,
         f"{traced} more bytes are traced after the last quarter; allowed: {bound:.0f}": traced <= bound,
         f"the process has {rss} more bytes after the last quarter; allowed: {RSS}": rss <= RSS,
@@ -167,6 +171,7 @@ async def _soak(
     path: Path,
     seed: int,
     before: frozenset[threading.Thread],
+    files_before: frozenset[File],
 ) -> None:
     model = SoakModel()
     async with Journal(path, sync="normal") as journal:
@@ -181,7 +186,7 @@ async def _soak(
             with anyio.move_on_after(PATIENCE):
                 while workers.busy or threads_since(before):  # noqa: ASYNC110  # threads set no event
                     await anyio.sleep(0.01)
-            soaked.quarters.append(left(path))
+            soaked.quarters.append(left(path, files_before))
 
         await measured(iter(one_of_each(seed)))
         soaked.expected.clear()
@@ -274,7 +279,7 @@ def show(results: dict[str, Soaked], runs: int, at_once: int) -> None:
         line("calls of tools", *(f"{r.calls:,}" for r in every)),
         line("most functions in threads at once", *(str(r.most_busy) for r in every)),
         line("threads before, most, after", *(" ".join(map(str, r.threads)) for r in every)),
-        line("files before, after", *(" ".join(map(str, r.files)) for r in every)),
+        line("files before, others after", *(" ".join(map(str, r.files)) for r in every)),
         *quarters("tasks"),
         *quarters("ours"),
         *quarters("objects"),

@@ -26,10 +26,12 @@ import sniffio
 from hermes_agent import journal, threads
 
 __all__ = [
+    "File",
     "Left",
     "Workers",
     "complaints",
     "files_open",
+    "files_since",
     "left",
     "objects",
     "resident",
@@ -53,7 +55,7 @@ class Left:
         objects: Objects that the garbage collector knows.
         ours: Those of them that are instances of this package's classes, generators, coroutines or frames.
         tasks: Tasks of the event loop.
-        files: Open file descriptors; 0 where the system does not say.
+        files: Open file descriptors that were not there before; 0 where the system does not say.
         disk: Bytes of the journal's files.
     """
 
@@ -66,7 +68,7 @@ class Left:
     disk: int
 
 
-def left(journal_path: Path) -> Left:
+def left(journal_path: Path, files_before: Collection[File] = ()) -> Left:
     """Look at it now, after a full collection."""
     for _ in range(3):
         gc.collect()
@@ -77,7 +79,7 @@ def left(journal_path: Path) -> Left:
         len(gc.get_objects()),
         sum(kinds.values()),
         tasks_alive(),
-        files_open(),
+        len(files_since(files_before)),
         sum(path.stat().st_size for path in journal_path.parent.glob(f"{journal_path.name}*")),
     )
 
@@ -117,12 +119,24 @@ def resident() -> int:
         return 0
 
 
-def files_open() -> int:
-    """Open file descriptors of this process."""
-    try:
-        return len(os.listdir("/dev/fd")) - 1  # noqa: PTH208  # the folder itself is open while it is listed
-    except OSError:  # Windows
-        return 0
+File = tuple[int, int, int]
+"""An open file: its descriptor, and the device and number of what is behind it, as a descriptor is given out again."""
+
+
+def files_open() -> frozenset[File]:
+    """Open files of this process."""
+    found: set[File] = set()
+    with suppress(OSError):  # Windows has no such folder
+        for name in os.listdir("/dev/fd"):  # noqa: PTH208  # names, which are numbers
+            with suppress(OSError):  # the folder itself was open while it was listed
+                behind = os.fstat(int(name))
+                found.add((int(name), behind.st_dev, behind.st_ino))
+    return frozenset(found)
+
+
+def files_since(before: Collection[File]) -> list[File]:
+    """Open files of this process that were not there before; those that were may be closed at any time."""
+    return sorted(files_open().difference(before))
 
 
 def tasks_alive() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from benchmarks.soak import QUARTERS, soak
 from benchmarks.soak_kinds import KINDS, one_of_each, script_of
+from benchmarks.soak_watch import files_open, files_since
 from hermes_agent.run import Run, RunResult
 
 RUNS = 160
@@ -56,3 +58,18 @@ def test_what_is_left_behind_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert soaked.ended == soaked.expected
     for problem in ("objects are kept", "files at the start", "files open", "threads are left", "bytes are traced"):
         assert problem in seen
+
+
+def test_files_that_others_close_meanwhile_hide_none(tmp_path: Path) -> None:
+    others = (tmp_path / "of others").open("w")
+    before = files_open()
+    number = others.fileno()
+    others.close()
+    assert files_since(before) == []
+    with (tmp_path / "left").open("w") as left:
+        os.dup2(left.fileno(), number)  # unless it is there already
+        try:
+            assert number in {file for file, _, _ in files_since(before)}
+        finally:
+            if number != left.fileno():
+                os.close(number)
