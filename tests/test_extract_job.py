@@ -108,6 +108,22 @@ def test_only_failures_are_asked_again_on_request(tmp_path: Path) -> None:
     assert [row["output"]["length"] for row in lines(out)] == [len(text) for text in TEXTS]
 
 
+def test_a_failed_row_that_was_put_right_in_the_input_is_asked_as_it_is_now(tmp_path: Path) -> None:
+    out, extractor = tmp_path / "out.jsonl", Extractor(Word, Reader("bad"))
+    rows: list[Any] = [{"text": "good"}, {"body": "no text"}, {"text": "bad"}]
+    extractor.map(rows, out=out, progress=False)
+    rows[1:] = [{"text": "now a text"}, {"text": "put right"}]
+    with pytest.raises(JobError, match="row 1 of the input, 1, is another one than when it failed") as refused:
+        extractor.map(rows, out=out, progress=False)
+    assert "--retry" in refused.value.hint
+    summary = extractor.map(rows, out=out, retry=True, progress=False)
+    assert (summary.rows, summary.failed, summary.already) == (3, 0, 1)
+    assert [row["output"]["length"] for row in lines(out)] == [4, 10, 9]
+    assert extractor.map(rows, out=out, progress=False).already == 3
+    with pytest.raises(JobError, match="row 0 of the input"):  # what had not failed is held to what it was
+        extractor.map([{"text": "other"}, *rows[1:]], out=out, retry=True, progress=False)
+
+
 class Another(BaseModel):
     first: str
 
@@ -135,6 +151,20 @@ def test_another_schema_prompt_or_setting_is_refused_or_begun_anew(
     Extractor(kind, model, **settings).map(TEXTS, out=out, on_change="restart", progress=False)
     assert sorted(set(model.asked)) == sorted(TEXTS)
     assert len(lines(out)) == 40
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet", "out.sqlite"])
+def test_a_job_of_which_nothing_is_settled_binds_nobody(tmp_path: Path, name: str) -> None:
+    async def gone(text: str) -> None:
+        raise ModelUnavailableError("the server is gone")
+
+    model, out = Reader(before=gone), tmp_path / name
+    model.name = "gone"
+    with pytest.raises(ModelUnavailableError):
+        Extractor(Word, model).map(TEXTS, out=out, progress=False)
+    assert Extractor(Another, Reader()).map(TEXTS, out=out, progress=False).rows == 40
+    with pytest.raises(JobError, match="another schema"):
+        Extractor(Word, Reader()).map(TEXTS, out=out, progress=False)
 
 
 def test_another_model_is_refused(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ _BATCH = 500
 _SECONDS = 0.05
 """A row is on disk so long after it was settled at most; where rows are slower than that, it is there at once."""
 
+_ANEW = "begin anew with resume=False (--restart)"
+
 
 @dataclass(frozen=True, slots=True)
 class JobSummary:
@@ -59,6 +61,15 @@ class JobSummary:
             f"{done} of them now, in {self.seconds:.1f} s ({rate:.1f} rows/s), "
             f"{self.usage.input_tokens} tokens read and {self.usage.output_tokens} written"
         )
+
+
+def _another_row(row: Row, failed: bool) -> JobError:
+    then = "failed" if failed else "was settled"
+    anew = "have it asked again as it is now with retry=True (--retry)" if failed else _ANEW
+    return JobError(
+        f"row {row.position} of the input, {row.id!r}, is another one than when it {then}",
+        hint=f"bring the input back as it was, or {anew}",
+    )
 
 
 class Job:
@@ -170,21 +181,19 @@ class Job:
             if last is None or last[0] != row.position:
                 yield row
                 continue
-            if last[1] != row.digest:
-                raise JobError(
-                    f"row {row.position} of the input, {row.id!r}, is another one than when it was settled",
-                    hint="bring the input back as it was, or begin anew with resume=False (--restart)",
-                )
-            if last[2] and self._retry:
+            _, digest, failed = last
+            if failed and self._retry:  # as it is now: it may have been put right
                 self._asked_again += 1
                 yield row
+            elif digest != row.digest:
+                raise _another_row(row, failed)
         end = -1 if row is None else row.position
         while last is not None and last[0] <= end:
             last = next(known, None)
         if last is not None:
             raise JobError(
                 f"the input has {end + 1} rows, and row {last[0]} is settled already",
-                hint="bring the input back as it was, or begin anew with resume=False (--restart)",
+                hint=f"bring the input back as it was, or {_ANEW}",
             )
 
     def _settled(self, row: Settled) -> None:

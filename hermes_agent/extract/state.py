@@ -81,7 +81,7 @@ class JobState:
 
     Attributes:
         path: The file.
-        anew: It begins without rows, because of ``on_change="restart"`` or because there was none.
+        anew: It was begun just now, or begun again because of ``on_change="restart"`` or ``resume=False``.
         may_overwrite: ``on_change="restart"`` was given.
     """
 
@@ -143,11 +143,12 @@ class JobState:
             (begun,) = connection.execute("SELECT EXISTS (SELECT 1 FROM settled)").fetchone()
             unknown = not recorded and not begun  # made just now, or by a process that died then
             self.anew = unknown or not resume or (bool(changed) and on_change == "restart")
-            if changed and not self.anew:
+            if changed and begun and not self.anew:
                 raise self._another_job(changed, recorded, facts)
-            if self.anew:
-                for table in ("settled", "replaced", "facts", "notes"):
-                    connection.execute(f"DELETE FROM {table}")
+            for table in ("settled", "replaced", "notes") if self.anew else ():
+                connection.execute(f"DELETE FROM {table}")
+            if self.anew or changed:  # where nothing is settled, nothing depends on what the facts were
+                connection.execute("DELETE FROM facts")
                 connection.executemany("INSERT INTO facts (name, value) VALUES (?, ?)", facts.items())
 
         self._write(begin)
