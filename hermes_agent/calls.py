@@ -24,7 +24,7 @@ from hermes_agent.limits import NOTHING, Limits, Usage
 from hermes_agent.log import RunLog
 from hermes_agent.messages import ToolCall, ToolMessage
 from hermes_agent.record import CallBegan, CallEnded, PendingCall
-from hermes_agent.result import error_text
+from hermes_agent.result import correction, error_text
 from hermes_agent.tool import Tool, ToolArgumentsError, cut, result_text
 from hermes_agent.turn import Fault
 
@@ -172,7 +172,7 @@ class Calls:
         try:
             ended = await proceed(call)
         except Retry as retry:
-            ended = refuse(call, str(retry))
+            ended = self._sent_back(call, retry)
         except (HermesError, Waits):
             raise
         except Exception as error:
@@ -192,7 +192,7 @@ class Calls:
         """
         word = self.log.settled.get(call.id)
         if word is not None and word.decision == "denied":
-            return _ended(call, f"Not run: {word.text}", is_error=True)
+            return _ended(call, f"Not run: {correction(word.text, self.limits.tool_result_chars)}", is_error=True)
         if word is not None and word.decision == "supplied":
             return _ended(call, cut(word.text, self.limits.tool_result_chars))
         tool = self.tools.get(call.name)
@@ -208,7 +208,7 @@ class Calls:
                 "Please call this function again with correct arguments.",
             )
         except Retry as retry:
-            return refuse(call, str(retry))
+            return self._sent_back(call, retry)
         except BaseException as error:
             if not _is_the_tools(error):
                 raise
@@ -269,7 +269,7 @@ class Calls:
                 ) from paused
             raise Waits(paused.run.pending) from None
         except Retry as retry:
-            return _costing(refuse(call, str(retry)), context, time.perf_counter() - started)
+            return _costing(self._sent_back(call, retry), context, time.perf_counter() - started)
         except BaseException as error:  # whatever a tool raises is the tool's result, or ends the run
             if not _is_the_tools(error):
                 raise
@@ -279,6 +279,9 @@ class Calls:
         left = "" if tool.is_async else "; it cannot be stopped, and may still be running"
         late = TimeoutError(f"{tool.name} did not finish within {seconds:g} seconds{left}")
         return _costing(self._failed(call, late), context, time.perf_counter() - started)
+
+    def _sent_back(self, call: ToolCall, retry: Retry) -> CallEnded:
+        return refuse(call, correction(str(retry), self.limits.tool_result_chars))
 
     def _failed(self, call: ToolCall, error: BaseException) -> CallEnded:
         self._errors[call.id] = error

@@ -60,7 +60,8 @@ class Limits:
         repeats: How often in a row the same call, of equal arguments, may be made.
         corrections: How many unreadable turns, invalid calls or invalid answers *in a row* go back to
             the model before the run ends with an error.
-        tool_result_chars: Longest tool result shown to the model; what is cut is said in its place.
+        tool_result_chars: Longest tool result shown to the model, and longest `Retry`, though that never below 2,000;
+            what is cut is said in its place.
     """
 
     steps: int | None = 20

@@ -12,7 +12,7 @@ from typing import Any, cast
 from hermes_agent.json_text import sound
 from hermes_agent.redaction import Redaction
 
-__all__ = ["ToolResultError", "cut", "error_text", "result_text"]
+__all__ = ["ToolResultError", "correction", "cut", "error_text", "result_text"]
 
 _ERROR_CHARS = 2000
 _READ_CHARS = 20_000
@@ -110,6 +110,16 @@ def cut(text: str, limit: int | None) -> str:
     if limit is None or len(text) <= limit:
         return text
     return f"{text[:limit]}\n[… {len(text) - limit} more characters were left out]"
+
+
+def correction(text: str, limit: int | None) -> str:
+    """What a program tells the model of its mistake: `cut`, but never below what is told of an exception.
+
+    Args:
+        text: Any text.
+        limit: That of results.
+    """
+    return cut(text, None if limit is None else max(limit, _ERROR_CHARS))
 
 
 def error_text(error: BaseException) -> str:

@@ -27,6 +27,7 @@ from hermes_agent.messages import AssistantMessage, Conversation, Message, ToolC
 from hermes_agent.models.base import FinishReason, Guarantee, Model, weakest
 from hermes_agent.plan import Plan
 from hermes_agent.record import CallEnded, TurnWritten
+from hermes_agent.result import correction
 from hermes_agent.turn import Turn
 
 __all__ = ["Report", "RunState"]
@@ -176,6 +177,7 @@ class RunState:
         Raises:
             RunError: There were too many.
         """
+        why = correction(why, self.plan.limits.tool_result_chars)
         self.append(AssistantMessage(turn.text, turn.reasoning))
         self.append(ToolMessage(f"{why}\nPlease answer again.", is_error=True))
         if self.last is not None:

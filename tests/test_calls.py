@@ -153,6 +153,25 @@ async def test_retries_bound_what_goes_wrong_with_one_tool() -> None:
         await once(turns(1, 2, 5)).run("?")
 
 
+@pytest.mark.parametrize(("bound", "kept"), [(5_000, 5_000), (10, 2_000), (None, 1_000_000)])
+async def test_what_the_model_is_told_of_a_mistake_is_bounded_as_results_are(bound: int | None, kept: int) -> None:
+    """A document that does not fit may be all of what a tool or a validator has to say of it."""
+
+    def picky() -> str:
+        """Picky."""
+        raise Retry("x" * 1_000_000)
+
+    def checked(answer: str) -> None:
+        if answer == "Wrong.":
+            raise ValueError("x" * 1_000_000)
+
+    model = ScriptedModel([calls(("picky", {})), "Wrong.", "Right."])
+    agent = Agent(model, tools=[picky], validators=[checked], limits=Limits(tool_result_chars=bound))
+    for message in (m for m in (await agent.run("?")).messages if isinstance(m, ToolMessage)):
+        assert message.content.count("x") == kept
+        assert ("more characters were left out" in message.content) == (bound is not None)
+
+
 async def test_what_goes_wrong_in_one_turn_counts_once() -> None:
     turns: list[ScriptedTurn] = [calls(*(("picky", {"n": n}) for n in (1, 2, 3))), "Done."]
 
