@@ -133,7 +133,8 @@ def test_columns_schemas_and_samples(mine: Path, tmp_path: Path) -> None:
     jsonl(tmp_path / "examples.jsonl", [{"text": "Total 4", "output": {"total": 4}}])
     options = ["--text", "body", "--id", "number", "-m", f"{mine}:reads"]
     options += ["--examples", str(tmp_path / "examples.jsonl"), "-i", "Take the total.", "--max-tokens", "50"]
-    for number, schema in enumerate(([str(tmp_path / "schema.json")], ["--like", str(tmp_path / "samples.jsonl")])):
+    schemas = [str(tmp_path / "schema.json")], ["--like", str(tmp_path / "samples.jsonl")], [f"{mine}:Invoice"]
+    for number, schema in enumerate(schemas):
         out = tmp_path / f"out{number}.jsonl"
         ran = hermes("extract", *schema, tmp_path / "in.csv", "-o", out, *options)
         assert ran.code == 0, ran

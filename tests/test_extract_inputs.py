@@ -397,6 +397,7 @@ def test_a_name_that_is_no_unicode_is_an_id_that_can_be_written(tmp_path: Path) 
         (5, "neither a path nor an iterable"),
         (b"text", "neither a path nor an iterable"),
         ({"text": "a"}, "neither a path nor an iterable"),
+        ({"a", "b"}, "a set has no order"),
     ],
 )
 def test_what_is_no_input_is_refused(source: Any, message: str) -> None:

@@ -135,6 +135,7 @@ class Another(BaseModel):
         (Word, {"instructions": "Otherwise."}),
         (Word, {"examples": [("ab", Word(first="a", length=2))]}),
         (Word, {"reasoning": "on"}),
+        (Word, {"evidence": True}),
     ],
 )
 def test_another_schema_prompt_or_setting_is_refused_or_begun_anew(

@@ -181,7 +181,7 @@ def _output(spec: str) -> object:
 
 
 def _like(file: str) -> object:
-    from hermes_agent.extract.infer import infer
+    from hermes_agent.extract.samples import infer
 
     return infer([value for _, value in _objects(file, "write one sample object a line")])
 

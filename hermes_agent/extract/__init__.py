@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hermes_agent.extract.extractor import Extractor
     from hermes_agent.extract.job import JobSummary
     from hermes_agent.extract.result import Extraction
+    from hermes_agent.extract.samples import infer
 
 _HOMES = {
     "ABSENT": "editing",
@@ -21,6 +22,7 @@ _HOMES = {
     "Extractor": "extractor",
     "JobSummary": "job",
     "Repaired": "editing",
+    "infer": "samples",
     "repair": "editing",
     "repair_async": "editing",
 }
@@ -35,6 +37,7 @@ __all__ = [
     "Repaired",
     "extract",
     "extract_async",
+    "infer",
     "repair",
     "repair_async",
 ]

@@ -15,6 +15,7 @@ from hermes_agent.agent import Agent
 from hermes_agent.blocking import waited_for
 from hermes_agent.context import Retry, RunContext
 from hermes_agent.errors import InvalidOutputError
+from hermes_agent.extract.given import check_text, output_of
 from hermes_agent.extract.lenient import read_leniently
 from hermes_agent.formats.repair import UnreadableCallError, decode
 from hermes_agent.formats.scan import ValueScanner
@@ -171,9 +172,8 @@ async def repair_async(
     output: Any, broken: str, *, model: ModelLike | None = None, **settings: Unpack[Settings]
 ) -> Repaired[Any]:
     """`repair`, awaited. Arguments and errors are the same."""
-    from hermes_agent.extract.extractor import Extractor
-
-    asked: Output[Any] = cast("Callable[..., Any]", Extractor)(output, model).output  # which knows what is no type
+    asked = output_of(output)
+    check_text(broken)
     if not broken.strip():
         raise InvalidOutputError("there is nothing to repair: the text is empty", hint="leave such texts out")
     text, repairs = mechanical(broken)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
@@ -17,14 +16,14 @@ from typing_extensions import TypeForm, TypeVar, Unpack
 from hermes_agent.agent import Agent
 from hermes_agent.blocking import waited_for
 from hermes_agent.context import Retry, RunContext
-from hermes_agent.errors import ConfigurationError, HermesError, InvalidOutputError, ModelError, RunError
+from hermes_agent.errors import ConfigurationError, HermesError, ModelError, RunError
+from hermes_agent.extract.given import OnError, check_on_error, check_text, example_of, nothing_there, output_of
 from hermes_agent.extract.one import Settings
 from hermes_agent.extract.result import Extraction
 from hermes_agent.json_text import dump_json
 from hermes_agent.limits import NOTHING, Limits, Usage
-from hermes_agent.messages import Example
 from hermes_agent.models.base import Constrain, Model, ModelLike
-from hermes_agent.output import JsonSchema, Output, OutputError, Regex
+from hermes_agent.output import JsonSchema, Output
 from hermes_agent.reasoning import Mode, Reasoning
 from hermes_agent.record import TurnWritten
 from hermes_agent.sampling import Sampling
@@ -43,8 +42,6 @@ __all__ = ["Extractor"]
 
 T = TypeVar("T")
 AnyT = TypeVar("AnyT")
-OnError = Literal["raise", "return"]
-
 INSTRUCTIONS = "Take the answer out of the text that the user gives. Use only what the text says."
 
 
@@ -115,14 +112,13 @@ class Extractor(Generic[T]):
         chunking: Chunking | None = None,
         evidence: bool = False,
     ) -> None:
-        if on_error not in ("raise", "return"):
-            raise ConfigurationError(f"on_error={on_error!r} is not known", hint='use "raise" or "return"')
-        self.output: Output[T] = _output(output)
+        check_on_error(on_error)
+        self.output: Output[T] = output_of(output)
         worked, checks = tuple(examples), tuple(validators)
         make = cast("Callable[..., Agent[None, T]]", Agent)  # of a type that stands in `output`, which no overload says
         self._agent_of = partial(
             make,
-            examples=[self._example(text, value) for text, value in worked],
+            examples=[example_of(self.output, text, value) for text, value in worked],
             reasoning=reasoning,
             sampling=sampling,
             limits=limits,
@@ -164,15 +160,6 @@ class Extractor(Generic[T]):
             model = os.environ.get("HERMES_SDK_MODEL") or "embedded"
         return _made_again, (type(self), {**self._made_of, "model": model})
 
-    def _example(self, text: str, value: Any) -> Example:
-        try:
-            return Example(text, answer=self.output.dump(value))
-        except OutputError as error:
-            raise ConfigurationError(
-                f"the example for {text!r} is no {self.output.name!r}: {error}",
-                hint="give (text, value) with a value that the type accepts",
-            ) from error
-
     @property
     def model(self) -> Model:
         """The model that is asked; a named one is looked up on first use."""
@@ -187,11 +174,12 @@ class Extractor(Generic[T]):
 
     @cached_property
     def fingerprint(self) -> str:
-        """What an answer depends on besides the text and the model: schema, prompt, thinking, sampling."""
+        """What a result depends on besides the text and the model: schema, prompt, thinking, sampling, evidence."""
         plan, _ = self._agent.party()
         told = [repr(message) for message in plan.opening]
         schema = plan.output.pattern if plan.output.schema is None else dump_json(plan.output.schema)
         settled = [*told, str(schema), repr(plan.reasoning), repr(plan.sampling), plan.constrain, repr(self._chunking)]
+        settled += ["evidence"] if self._evidence else []
         return hashlib.blake2b("\0".join(settled).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
 
     def extract(self, text: str) -> Extraction[T]:
@@ -214,6 +202,7 @@ class Extractor(Generic[T]):
             text: The text.
             on_error: Instead of the extractor's own.
         """
+        check_text(text)
         if self._chunking is None:
             found = await self.extract_whole(text)
         else:
@@ -231,7 +220,7 @@ class Extractor(Generic[T]):
     async def extract_whole(self, text: str) -> Extraction[T]:
         """Take the value out of a text in one prompt; what went wrong with it is in the result, not raised."""
         if not text.strip():
-            return Extraction(None, _nothing_there(text), NOTHING, None, 0)
+            return Extraction(None, nothing_there(text), NOTHING, None, 0)
         try:
             result = await self._agent.run(text)
         except (RunError, ModelError) as error:
@@ -361,7 +350,13 @@ class Extractor(Generic[T]):
 
     @asynccontextmanager
     async def stream(self, text: str) -> AsyncGenerator[RunStream[T]]:
-        """`extract_async`, watched: ``partials()`` of the stream gives the value as it grows.
+        """`extract_async`, watched: ``partials()`` gives the value as it grows, ``items()`` those of a list.
+
+        The text is one prompt, however long it is, and what goes wrong is raised: ``chunking``, ``evidence`` and
+        ``on_error`` are for `extract`.
+
+        Raises:
+            InvalidOutputError: There is no text, or the model's answers stayed invalid.
 
         Example:
             >>> async def show(extractor, text):
@@ -370,30 +365,15 @@ class Extractor(Generic[T]):
             ...             print(partial)
             ...     return stream.result.output
         """
+        check_text(text)
+        if not text.strip():
+            raise nothing_there(text)
         async with self._agent.stream(text) as stream:
             yield stream
 
 
 def _made_again(kind: Callable[..., object], made_of: Mapping[str, Any]) -> object:
     return kind(**made_of)
-
-
-def _output(spec: Any) -> Output[Any]:
-    if isinstance(spec, Mapping):
-        return Output.of(JsonSchema(cast("Mapping[str, Any]", spec)))
-    if spec is str or isinstance(spec, Regex | re.Pattern):
-        raise ConfigurationError(
-            f"{spec!r} has no fields to extract", hint="give a type that is JSON, or use hermes_agent.Agent"
-        )
-    return Output.of(spec)
-
-
-def _nothing_there(text: str) -> InvalidOutputError:
-    return InvalidOutputError(
-        f"there is nothing to extract from: the text is {'empty' if not text else 'blank'}",
-        hint="leave such texts out",
-        raw=text[:100],
-    )
 
 
 def _used(error: HermesError) -> Usage:

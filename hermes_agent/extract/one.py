@@ -104,7 +104,9 @@ def extract(
         Invoice(total=12.5)
     """
     from hermes_agent.extract.extractor import Extractor
+    from hermes_agent.extract.given import check_on_error
 
+    check_on_error(on_error)
     found = Extractor(output, model, on_error="return", **settings).extract(text)
     return _value(found, on_error)
 
@@ -155,7 +157,9 @@ async def extract_async(
 ) -> Any:
     """`extract`, awaited. Arguments and errors are the same."""
     from hermes_agent.extract.extractor import Extractor
+    from hermes_agent.extract.given import check_on_error
 
+    check_on_error(on_error)
     found = await Extractor(output, model, on_error="return", **settings).extract_async(text)
     return _value(found, on_error)
 

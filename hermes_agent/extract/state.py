@@ -46,7 +46,7 @@ _PAGE = 1000
 _DECODER = json.JSONDecoder()
 
 _FACTS = {
-    "fingerprint": "another schema, prompt, thinking or sampling",
+    "fingerprint": "another schema, prompt, thinking, sampling or evidence",
 }
 """How to say that a fact is another one, where its value tells a reader nothing."""
 

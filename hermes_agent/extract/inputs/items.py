@@ -49,6 +49,11 @@ def checked(source: object) -> Iterable[object]:
             f"a {type(source).__name__} does not iterate over its rows",
             hint='give frame.to_dict("records") of pandas, frame.iter_rows(named=True) of polars, or a Parquet file',
         )
+    if isinstance(source, set | frozenset):
+        raise ConfigurationError(
+            f"a {type(source).__name__} has no order, and rows are known by their position",
+            hint="give sorted(...) of it",
+        )
     if isinstance(source, bytes | bytearray | Mapping) or not isinstance(source, Iterable):
         raise ConfigurationError(
             f"rows={source!r:.80} is neither a path nor an iterable of rows",

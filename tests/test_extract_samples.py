@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes_agent.errors import ConfigurationError
-from hermes_agent.extract.infer import infer
+from hermes_agent.extract.samples import infer
 from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.formats.schema import in_schema_order
 from hermes_agent.json_text import dump_json
