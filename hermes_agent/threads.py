@@ -46,7 +46,10 @@ async def in_thread(function: Callable[[], T]) -> T:
         (result,) = await run_sync(lambda: (function(),), abandon_on_cancel=True, limiter=limiter)
         return result
     job = _Job(function)
-    worker = _idle.pop() if _idle else _Worker()
+    try:
+        worker = _idle.pop()
+    except IndexError:  # looking first would be too early: event loops in other threads take from there too
+        worker = _Worker()
     worker.jobs.put(job)
     value, error = await job.result()
     if error is not None:
