@@ -126,10 +126,10 @@ async def test_a_run_whose_answer_is_recorded_is_not_late() -> None:
     class SlowAtTheEnd:
         async def append(self, run_id: str, at: int, record: Record, *, writer: object | None = None) -> None:
             if isinstance(record, RunEnded):
-                await anyio.sleep(0.3)
+                await anyio.sleep(1.1)  # beyond the limit, which is itself far beyond the rest of the run
 
     model = ScriptedModel(["Done.", "Done twice."])
-    agent = Agent(model, journal=cast("Journal", SlowAtTheEnd()), limits=Limits(seconds=0.2), on_limit="answer")
+    agent = Agent(model, journal=cast("Journal", SlowAtTheEnd()), limits=Limits(seconds=1), on_limit="answer")
     result = await agent.run("?")
     assert (result.output, result.limit) == ("Done.", None)
     assert [type(r) for r in result.records[result.run_id]].count(RunEnded) == 1
