@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from hermes_agent.ecma import compile_pattern
+from hermes_agent.plain_schema import DRAFTS, is_plain
 from hermes_agent.schema import LINES, SHOWN, describe, problem
 from hermes_agent.string_formats import FORMATS
 
@@ -45,8 +46,10 @@ def compile_schema(schema: Mapping[str, Any]) -> Problems:
         raise ValueError(f"$schema: {schema['$schema']!r} is not a string")  # noqa: TRY004  # a bad value in a schema
     base: Any = validator_for(schema, default=Draft202012Validator)
     try:
-        base.check_schema(schema, format_checker=FormatChecker(formats=()))  # patterns are judged below, as ECMA's
-        _check_references(schema, base.META_SCHEMA["$schema"])
+        draft: str = base.META_SCHEMA["$schema"]
+        if draft not in DRAFTS or not is_plain(schema):
+            base.check_schema(schema, format_checker=FormatChecker(formats=()))  # patterns are judged below, as ECMA's
+        _check_references(schema, draft)
         validator = _exact(base)(_python_patterns(schema), format_checker=_format_checker(), registry=_registry())
     except SchemaError as error:
         raise ValueError(problem(tuple(error.absolute_path), _message(error)).removeprefix("- ")) from error
