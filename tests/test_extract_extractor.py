@@ -86,8 +86,8 @@ def test_a_worked_text_shows_what_the_grammar_allows(output: Any) -> None:
 
 @pytest.mark.parametrize("output", [Invoice, list[Invoice], infer([{"number": "A", "total": 1.5}])])
 def test_a_worked_text_that_does_not_fit_is_refused(output: Any) -> None:
-    wrong: Any
-    for wrong in ({"number": "A-7", "total": "much"}, {"number": "A-7"}, [{}], 5, object()):
+    values: list[Any] = [{"number": "A-7", "total": "much"}, {"number": "A-7"}, [{}], 5, object()]
+    for wrong in values:
         with pytest.raises(ConfigurationError, match="the example for 'Invoice A-7' is no"):
             Extractor(output, ScriptedModel([]), examples=[("Invoice A-7", wrong)])
 

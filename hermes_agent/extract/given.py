@@ -53,9 +53,9 @@ def example_of(output: Output[Any], text: str, value: Any) -> Example:
 
 
 def _written(output: Output[Any], value: Any) -> str:
-    if isinstance(output.source, Mapping):  # a schema, which takes values as they come
+    if output.schema is not None and output.source is output.schema:  # which takes values as they come
         output.validate(output.dump(value))
-        return dump_json(in_schema_order(value, output.source))
+        return dump_json(in_schema_order(value, output.schema))
     try:
         return output.dump(value)
     except OutputError:
