@@ -91,14 +91,14 @@ def embedded(count: int, runs: int) -> Measured:
     model.load()
     at = 0.0
 
-    def write(prompt: list[int], **_: Any) -> Any:
+    def read(prompt: object) -> Any:
         nonlocal at
         at = time.perf_counter()
         raise ModelError("asked")
 
     loaded: Any = model._loaded  # the window is too small for 500 tools, and nothing is read or written here
     model._loaded = replace(loaded, context_length=10**7)
-    loaded.decoder.write = write
+    loaded.decoder.read = read
     tools = tools_of(count)
     started = time.perf_counter()
     agent = Agent(model, tools=tools)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -16,9 +16,6 @@ from hermes_agent.formats.prompt import render
 from hermes_agent.models.base import Chunk, Request
 from hermes_agent.models.embedded import EmbeddedModel
 from hermes_agent.testing import ScriptedModel
-
-if TYPE_CHECKING:
-    from hermes_agent.models.decoding import Written
 
 TOOLS = 500
 RUNS = 3
@@ -79,10 +76,10 @@ def test_the_embedded_model_compiles_one_grammar_and_reads_the_tools_once(
     loaded: Any = model._loaded  # pyright: ignore[reportPrivateUsage]  # a window that 500 tools fit into
     monkeypatch.setattr(model, "_loaded", replace(loaded, context_length=10**6))
 
-    def write(prompt: list[int], **_: Any) -> list[Written]:
+    def read(prompt: list[int]) -> None:
         raise ModelError(f"asked with {len(prompt)} tokens")
 
-    monkeypatch.setattr(loaded.decoder, "write", write)
+    monkeypatch.setattr(loaded.decoder, "read", read)
     encoded: list[int] = []
     encoder = tokens._encoder  # pyright: ignore[reportPrivateUsage]  # what reaches the tokenizer
 

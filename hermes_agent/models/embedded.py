@@ -41,6 +41,8 @@ _SOURCE = WheelFile(
 _CONTEXT_TOKENS = 8192
 _FOLDER = "smollm2-135m-instruct-1"
 """Ends in the version of what we write; a new version leaves the old folder alone."""
+_BATCH_SIZE = 16
+"""Turns at a time. Beyond that the attention to each turn's own keys costs more than the weights that are shared."""
 _MANIFEST = "manifest.json"
 _CONVERTING = "converting the model (once)"
 
@@ -52,7 +54,7 @@ class EmbeddedModel(LocalModel):
     """
 
     def __init__(self) -> None:
-        super().__init__("embedded", dialect="chatml", source=_Embedded())
+        super().__init__("embedded", dialect="chatml", batch_size=_BATCH_SIZE, source=_Embedded())
 
 
 def cache_path() -> Path:
@@ -188,12 +190,14 @@ class _Embedded:
         from transformers import AutoModelForCausalLM
 
         from hermes_agent.models.int8 import quantise_decoding
+        from hermes_agent.models.slots import attend_by_row
 
         with _no_bars():
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 ensure(), dtype=torch.float32, local_files_only=True
             )
         quantise_decoding(model)
+        attend_by_row(model)
         return model
 
 

@@ -10,16 +10,16 @@ people's text is tokenised so that it cannot become markup.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
-from anyio.lowlevel import RunVar
 
-from hermes_agent.errors import ContextLengthError, ModelError, ModelUnavailableError
+from hermes_agent.errors import ConfigurationError, ContextLengthError, ModelError, ModelUnavailableError
 from hermes_agent.formats.dialects import Dialect, calls_are_xml, guess_dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
 from hermes_agent.formats.grammar import Tags, TurnGrammar
@@ -38,19 +38,19 @@ from hermes_agent.models.checkpoint import (
     template_of,
 )
 from hermes_agent.models.permission import check_requests_allowed
-from hermes_agent.models.thinking import ThoughtBudget, thought_budget
+from hermes_agent.models.thinking import thought_budget
 from hermes_agent.reasoning import Reasoning
 from hermes_agent.sampling import Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from hermes_agent.models.decoding import Decoder, Written
+    from hermes_agent.models.batching import Batch
+    from hermes_agent.models.decoding import Decoder
     from hermes_agent.models.mask import TurnBackend, TurnProcessor
+    from hermes_agent.models.writer import Vocabulary, Writer
 
 __all__ = ["LocalModel"]
-
-_WAIT_SECONDS = 0.01
 
 
 class LocalModel:
@@ -70,6 +70,8 @@ class LocalModel:
         local_files_only: Never contact the hub.
         context_length: Tokens of prompt and turn together; ``None`` asks the checkpoint.
         reuse_prefix: Read only what is new when a prompt starts like the last one did.
+        batch_size: Most turns that are written together when several are asked for at once. Each has its own
+            grammar, sampling and limits. Memory for their attention grows with it.
         source: Loads tokenizer and weights in another way; the loading arguments above are unused then.
 
     Example:
@@ -92,6 +94,7 @@ class LocalModel:
         local_files_only: bool = False,
         context_length: int | None = None,
         reuse_prefix: bool = True,
+        batch_size: int = 1,
         source: Source | None = None,
     ) -> None:
         self._id = str(model_id)
@@ -110,12 +113,13 @@ class LocalModel:
         self._asked_template = chat_template
         self._asked_length = context_length
         self._reuse_prefix = reuse_prefix
+        if batch_size < 1:
+            raise ConfigurationError(f"batch_size={batch_size!r} leaves no turn to write", hint="use 1 or more")
+        self._batch_size = batch_size
         self._known_dialect = self._asked_dialect
         self._known_tokenizer: PreTrainedTokenizerBase | None = None
         self._tokenizing = threading.Lock()
         self._loading = threading.Lock()
-        self._busy = threading.Lock()
-        self._queue: RunVar[anyio.Semaphore | None] = RunVar("queue", None)
         self._loaded: _Loaded | None = None
 
     @classmethod
@@ -129,6 +133,7 @@ class LocalModel:
         chat_template: str | None = None,
         context_length: int | None = None,
         reuse_prefix: bool = True,
+        batch_size: int = 1,
     ) -> LocalModel:
         """A model that is loaded already, however that was done.
 
@@ -140,6 +145,7 @@ class LocalModel:
             chat_template: As for the class.
             context_length: As for the class.
             reuse_prefix: As for the class.
+            batch_size: As for the class.
         """
         return LocalModel(
             name or str(model.config.name_or_path) or type(model).__name__,
@@ -147,6 +153,7 @@ class LocalModel:
             chat_template=chat_template,
             context_length=context_length,
             reuse_prefix=reuse_prefix,
+            batch_size=batch_size,
             source=Objects(model, tokenizer),
         )
 
@@ -182,6 +189,11 @@ class LocalModel:
         return "token"
 
     @property
+    def batch_size(self) -> int:
+        """Most turns that are written together; 1 once it is known that this model's attention cannot be shared."""
+        return self._batch_size
+
+    @property
     def prefilled_tokens(self) -> int:
         """Prompt tokens read so far; what was reused from the turn before is not among them."""
         return self._loaded.decoder.prefilled if self._loaded else 0
@@ -212,9 +224,12 @@ class LocalModel:
             return self._loaded
 
     def _load(self) -> _Loaded:
+        from hermes_agent.models.batching import Batch
         from hermes_agent.models.decoding import Decoder
         from hermes_agent.models.mask import TurnBackend
+        from hermes_agent.models.slots import Slots, can_share
         from hermes_agent.models.tokens import encode_segments
+        from hermes_agent.models.writer import Vocabulary, Writer
 
         tokenizer = self._tokenizer
         if not tokenizer.is_fast:
@@ -228,27 +243,45 @@ class LocalModel:
         stop_ids, stop_strings = stops_of(model, tokenizer, self.dialect)
         config = model.config.get_text_config()
         backend = TurnBackend(model, tokenizer, vocab_size=config.vocab_size, stop_ids=stop_ids)
-        loaded = _Loaded(
+        own = self._source.writes_as_it_reads
+        [] if own else encode_segments(tokenizer, [Segment(self.dialect.turn_open)])[:1]
+        decoder = Decoder(
+            model,
+            reuse_prefix=self._reuse_prefix,
+            reuse_decoded=own,
+            openers=frozenset()
+            if own
+            else frozenset(encode_segments(tokenizer, [Segment(self.dialect.turn_open)])[:1]),
+        )
+        vocabulary = Vocabulary(
+            stop_ids, backend.bytes_of, lambda markup: encode_segments(tokenizer, [Segment(markup)])
+        )
+        _warm_up(
+            decoder,
+            Writer(
+                tokenizer.encode("a b"),
+                vocabulary,
+                sampling=Sampling(),
+                limit=1,
+                processor=backend.get_cfg_logits_processor(r"start: /(.|\n)*/"),
+            ),
+        )
+        self._batch_size = self._batch_size if can_share(model, decoder.cache) else 1
+        backend.compiled = decoder.prefilled = 0
+        return _Loaded(
             tokenizer=tokenizer,
             backend=backend,
-            decoder=Decoder(
-                model,
-                stop_ids=stop_ids,
-                bytes_of=backend.bytes_of,
-                encode=lambda markup: encode_segments(tokenizer, [Segment(markup)]),
-                reuse_prefix=self._reuse_prefix,
-                reuse_decoded=self._source.writes_as_it_reads,
-            ),
+            decoder=decoder,
+            vocabulary=vocabulary,
             tags=Tags.of(tokenizer, self.dialect),
             stop_strings=stop_strings,
             context_length=self._asked_length or context_length(config, tokenizer),
             sampling=self.dialect.sampling.over(sampling_of(model)),
+            batch=Batch(decoder, Slots(model, decoder.options), self._batch_size),
         )
-        loaded.warm_up()
-        return loaded
 
     async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        """Write one turn. One turn is written at a time; others wait their turn.
+        """Write one turn. Up to ``batch_size`` are written at a time; others wait their turn.
 
         Raises:
             ContextLengthError: The prompt leaves no room to write.
@@ -259,32 +292,26 @@ class LocalModel:
         threads = anyio.CapacityLimiter(1)
         # Whoever is cancelled does not wait for the load: it goes on in its thread, and the next turn finds it done.
         loaded = await anyio.to_thread.run_sync(self._ready, limiter=threads, abandon_on_cancel=True)
-        async with self._turn_queue():
-            await self._other_loops()
-            try:
-                turn = await anyio.to_thread.run_sync(self._start, loaded, request, limiter=threads)
-                # Each step is one call, so a cancelled or closed turn costs one token more at most.
-                while (step := await anyio.to_thread.run_sync(next, turn.steps, None, limiter=threads)) is not None:
-                    if step.text or step.finish_reason is not None:
-                        yield turn.chunk(step)
-            finally:
-                self._busy.release()
+        writer = await anyio.to_thread.run_sync(self._writer, loaded, request, limiter=threads)
+        prompt_tokens = len(writer.prompt)
+        async with aclosing(loaded.batch.write(writer)) as steps:
+            async for step in steps:
+                if step.text or step.finish_reason is not None:
+                    # Every one says what the turn has cost, as the loop may leave it there.
+                    yield Chunk(
+                        step.text,
+                        step.finish_reason,
+                        prompt_tokens,
+                        step.tokens,
+                        step.thought_tokens,
+                        step.thought_cut,
+                        "checked" if step.lost else None,  # the mask was given up in the middle of the turn
+                    )
 
-    async def _other_loops(self) -> None:
-        """Wait until nobody in another event loop is writing; no event reaches from one loop into another."""
-        while not self._busy.acquire(blocking=False):  # noqa: ASYNC110  # so it has to be asked
-            await anyio.sleep(_WAIT_SECONDS)
-
-    def _turn_queue(self) -> anyio.Semaphore:
-        """First come, first served within an event loop. A semaphore, as another task may close a generator."""
-        queue = self._queue.get()
-        if queue is None:
-            queue = anyio.Semaphore(1)
-            self._queue.set(queue)
-        return queue
-
-    def _start(self, loaded: _Loaded, request: Request) -> _Turn:
+    def _writer(self, loaded: _Loaded, request: Request) -> Writer:
         """Render, tokenise and set up one turn; nothing is read or written yet."""
+        from hermes_agent.models.writer import Writer
+
         prompt = self.prompt_tokens(request)
         room = loaded.context_length - len(prompt)
         if room < 1:
@@ -296,17 +323,15 @@ class LocalModel:
             )
         grammar = None if request.grammar is None else request.grammar.lark(loaded.tags)
         limit = room if request.max_tokens is None else min(request.max_tokens, room)
-        thought = thought_budget(request, loaded.tags.thinking, limit)
-        processor = None if grammar is None else loaded.backend.get_cfg_logits_processor(grammar)
-        steps = loaded.decoder.write(
+        return Writer(
             prompt,
+            loaded.vocabulary,
             sampling=request.sampling.over(loaded.sampling),
             limit=limit,
-            processor=processor,
+            processor=None if grammar is None else loaded.processor(grammar),
             stop_strings=loaded.stop_strings,
-            thought=thought,
+            thought=thought_budget(request, loaded.tags.thinking, limit),
         )
-        return _Turn(len(prompt), steps, thought, processor)
 
     def prompt_tokens(self, request: Request) -> list[int]:
         """The prompt of a turn as the model reads it. Loads the tokenizer, not the weights.
@@ -391,35 +416,33 @@ class LocalModel:
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
-    prompt_tokens: int
-    steps: Iterator[Written]
-    thought: ThoughtBudget | None
-    processor: TurnProcessor | None
-
-    def chunk(self, step: Written) -> Chunk:
-        """A step as the loop gets it. Every one says what the turn has cost, as the loop may leave it there."""
-        used, cut = (0, False) if self.thought is None else (self.thought.used, self.thought.cut)
-        lost = step.finish_reason is not None and self.processor is not None and self.processor.lost
-        held: Guarantee | None = "checked" if lost else None  # the mask was given up in the middle of the turn
-        return Chunk(step.text, step.finish_reason, self.prompt_tokens, step.tokens, used, cut, held)
-
-
-@dataclass(frozen=True, slots=True)
 class _Loaded:
     """Everything that exists once the weights are there."""
 
     tokenizer: PreTrainedTokenizerBase
     backend: TurnBackend
     decoder: Decoder
+    vocabulary: Vocabulary
     tags: Tags
     stop_strings: tuple[str, ...]
     context_length: int
     sampling: Sampling
+    batch: Batch
+    compiling: threading.Lock = field(default_factory=threading.Lock)
 
-    def warm_up(self) -> None:
-        """The first pass and the first mask of a process are slow; no turn should pay for them."""
-        processor = self.backend.get_cfg_logits_processor(r"start: /(.|\n)*/")
-        for _ in self.decoder.write(self.tokenizer.encode("a b"), sampling=Sampling(), limit=2, processor=processor):
-            pass
-        self.backend.compiled = self.decoder.prefilled = self.decoder.decoded = 0
+    def processor(self, grammar: str) -> TurnProcessor:
+        """What keeps one turn to a grammar."""
+        with self.compiling:
+            return self.backend.get_cfg_logits_processor(grammar).twin()
+
+
+def _warm_up(decoder: Decoder, writer: Writer) -> None:
+    """The first passes and the first mask of a process are slow; no turn should pay for them."""
+    reading = decoder.read(writer.prompt)
+    while True:
+        try:
+            next(reading)
+        except StopIteration as end:
+            writer.write(end.value)
+            break
+    decoder.forward(writer.new)

@@ -1,0 +1,212 @@
+"""The attention cache of several turns at once: each has a slot, and begins at its slot's beginning.
+
+Turns of any length share a forward pass that way, and come and go without the others being moved. What lies behind a
+slot's end is masked; on the CPU the embedded model does not even look at it, see `attend_by_row`.
+"""
+
+# transformers, peft and torch leave parts of their signatures untyped; what we pass on has a type again.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeArgument=false
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["Slots", "attend_by_row", "can_share"]
+
+_ROOM = 128
+_BY_ROW = "hermes_agent_rows"
+
+
+def can_share(model: PreTrainedModel, cache: DynamicCache) -> bool:
+    """Whether turns can be written together: every layer sees all that went before, and a mask can hide the rest.
+
+    Not so for sliding windows, recurrent states and whatever else keeps a state of its own.
+
+    Args:
+        model: The weights.
+        cache: One that the model has read something into.
+    """
+    unwrapped: Any = getattr(model, "get_base_model", lambda: model)()
+    taken = inspect.signature(unwrapped.forward).parameters
+    rope: Any = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    return (
+        {"attention_mask", "position_ids"} <= taken.keys()
+        and "mrope_section" not in rope
+        and all(type(layer) is DynamicLayer for layer in cache.layers)
+    )
+
+
+def attend_by_row(model: PreTrainedModel) -> None:
+    """Have a model on the CPU attend to each turn's own keys, with the call that a turn alone makes.
+
+    Sums over padding have another order than sums without it, and differ in the last bit; this way they do not.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+
+    if model.config._attn_implementation != "sdpa":  # it has no public name
+        return
+
+    def attend(module: Any, query: Any, key: Any, value: Any, mask: Any, lengths: Any = None, **options: Any) -> Any:
+        if lengths is None:
+            return sdpa_attention_forward(module, query, key, value, mask, **options)
+        found = torch.empty_like(query)
+        shared = query.shape[1] != key.shape[1]
+        for i, n in enumerate(lengths):
+            found[i : i + 1] = nn.functional.scaled_dot_product_attention(
+                query[i : i + 1], key[i : i + 1, :, :n], value[i : i + 1, :, :n],
+                scale=options.get("scaling"), enable_gqa=shared,
+            )  # fmt: skip
+        return found.transpose(1, 2).contiguous(), None
+
+    untyped: tuple[Any, Any] = AttentionInterface, AttentionMaskInterface
+    untyped[0].register(_BY_ROW, attend)
+    untyped[1].register(_BY_ROW, sdpa_mask)
+    model.set_attn_implementation(_BY_ROW)
+
+
+class Slots:
+    """Turns that are written together. A turn is known by its place, from 0; the last takes the place of one that goes.
+
+    Args:
+        model: The weights.
+        options: What else every forward pass is given.
+    """
+
+    def __init__(self, model: PreTrainedModel, options: dict[str, Any]) -> None:
+        self._model = model
+        self._options = options
+        self._by_row = model.config._attn_implementation == _BY_ROW  # as above
+        self._shared = _Shared()
+        self._layers: list[_Layer] = []
+
+    def __len__(self) -> int:
+        return len(self._shared.lengths)
+
+    def join(self, cache: DynamicCache) -> None:
+        """Take in a turn whose prompt was read into a cache of its own, which stays as it is."""
+        if not self._layers:
+            self._layers = [_Layer(self._shared) for _ in cache.layers]
+        for own, layer in zip(self._layers, cache.layers, strict=True):
+            own.take_in(layer.keys, layer.values)
+        self._shared.lengths.append(cache.get_seq_length())
+
+    def leave(self, place: int) -> None:
+        """Let a turn go."""
+        last = len(self) - 1
+        if last == 0:
+            self.clear()
+            return
+        for layer in self._layers:
+            layer.move(last, place)
+        self._shared.lengths[place] = self._shared.lengths[last]
+        self._shared.lengths.pop()
+
+    def clear(self) -> None:
+        """Let all go, and their memory with them."""
+        self._shared.lengths.clear()
+        self._layers = []
+
+    def forward(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Read one token a turn; the float32 logits behind them, ``[turns, vocabulary]``."""
+        device, lengths = self._model.device, self._shared.lengths
+        with torch.inference_mode():
+            positions = torch.tensor(lengths, device=device)
+            options: dict[str, Any] = dict(self._options)
+            if self._by_row:
+                options["lengths"] = [n + 1 for n in lengths]
+            elif len(set(lengths)) > 1:
+                options["attention_mask"] = torch.arange(max(lengths) + 1, device=device) <= positions[:, None]
+            self._shared.indexes.clear()
+            out: Any = self._model(
+                input_ids=torch.tensor(tokens, device=device)[:, None],
+                position_ids=positions[:, None],
+                past_key_values=Cache(layers=[*self._layers]),
+                use_cache=True,
+                **options,
+            )
+            self._shared.lengths[:] = [n + 1 for n in lengths]
+            logits: torch.Tensor = out.logits[:, -1].float()
+        return logits
+
+
+class _Shared:
+    """What all layers know: how much every slot holds."""
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+        self.indexes: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def index(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Every slot, and where its next token goes; once a pass and device."""
+        if device not in self.indexes:
+            ends = torch.tensor(self.lengths, device=device)
+            self.indexes[device] = torch.arange(len(self.lengths), device=device), ends
+        return self.indexes[device]
+
+
+class _Layer(DynamicLayer):
+    """Keys and values of one layer, ``[slots, heads, room, size]``."""
+
+    def __init__(self, shared: _Shared) -> None:
+        super().__init__()
+        self._shared = shared
+
+    def take_in(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Fill the next slot from ``[1, heads, tokens, size]``."""
+        if not self.is_initialized:
+            self.dtype, self.device = keys.dtype, keys.device
+            self.keys, self.values = keys[:0, :, :0], values[:0, :, :0]
+            self.is_initialized = True
+        place, length = len(self._shared.lengths), keys.shape[2]
+        self._grow(place + 1, length + 1)
+        self.keys[place, :, :length] = keys[0]
+        self.values[place, :, :length] = values[0]
+
+    def move(self, source: int, target: int) -> None:
+        """Copy a slot to another."""
+        length = self._shared.lengths[source]
+        if source != target:
+            self.keys[target, :, :length] = self.keys[source, :, :length]
+            self.values[target, :, :length] = self.values[source, :, :length]
+
+    def _grow(self, slots: int, room: int) -> None:
+        """Make sure of so many slots and so much room in each. Zeros: what is masked must be a number all the same."""
+        have, length = self.keys.shape[0], self.keys.shape[2]
+        if slots <= have and room <= length:
+            return
+        slots = have if slots <= have else max(slots, min(2 * have, have + 8))
+        room = length if room <= length else (room // _ROOM + 1) * _ROOM
+        for name in ("keys", "values"):
+            old: torch.Tensor = getattr(self, name)
+            new = old.new_zeros((slots, old.shape[1], room, old.shape[3]))
+            new[:have, :, :length] = old
+            setattr(self, name, new)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put one token in every slot; all slots as far as the longest goes."""
+        del args, kwargs
+        longest = self.get_seq_length() + 1
+        self._grow(len(self._shared.lengths), longest)
+        slots, ends = self._shared.index(self.keys.device)
+        self.keys[slots, :, ends] = key_states[:, :, 0]
+        self.values[slots, :, ends] = value_states[:, :, 0]
+        return self.keys[: len(slots), :, :longest], self.values[: len(slots), :, :longest]
+
+    def get_seq_length(self) -> int:
+        """Tokens in the longest slot."""
+        return max(self._shared.lengths, default=0)
