@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Literal, Protocol
 
 import anyio
@@ -24,10 +25,12 @@ from hermes_agent.extract.row import Row, Settled
 from hermes_agent.limits import NOTHING
 from hermes_agent.output import OutputError
 
-__all__ = ["Engine", "LocalEngine", "engine_of", "settle", "unreadable"]
+__all__ = ["Engine", "LocalEngine", "by_length", "engine_of", "settle", "unreadable"]
 
 _DEFAULT_MOST = 64
 _FAILURES_IN_A_ROW = 50
+_SORTED_BATCHES = 4
+"""Batches of rows that are read ahead and sorted."""
 
 
 class Engine(Protocol):
@@ -76,6 +79,12 @@ def engine_of(engine: Literal["local", "ray"] | Engine, concurrency: int | None)
     return engine
 
 
+def by_length(rows: Iterator[Row], window: int) -> Iterator[Row]:
+    """Rows in windows, in each the longest text first: those that are written together are about as long."""
+    while ahead := list(islice(rows, window)):
+        yield from sorted(ahead, key=lambda row: len(row.text), reverse=True)
+
+
 class _Going:
     """One pass over the rows."""
 
@@ -88,8 +97,11 @@ class _Going:
     ) -> None:
         self._extractor, self._settled = extractor, settled
         self._model = model = extractor.model
-        self._rows = rows
+        size = int(getattr(model, "batch_size", 0))
+        self._rows = by_length(rows, _SORTED_BATCHES * size) if size > 1 else rows
         most, start = int(getattr(model, "max_in_flight", _DEFAULT_MOST)), 4
+        if size:  # a model on this machine: as many rows as it writes together, and as many that are ready to follow
+            most = start = 2 * size
         if concurrency is not None:
             most = start = concurrency
         self._pace = Pace(most, start=start)
