@@ -125,7 +125,7 @@ def test_nothing_is_kept_of_an_event_loop_that_has_ended(backend: str, borrow: b
         before = clients_alive()
         for _ in range(3):
             assert anyio.run(Agent(model).run, "x", backend=backend).output == "hello"
-        assert clients_alive() == before
+        assert clients_alive() <= before  # those of other tests may go at any time
         if borrow:
             borrowed(model, settings)
 

@@ -442,7 +442,7 @@ def test_leaving_stops_the_model_before_the_block_is_over(
 
     threads = set(threading.enumerate())
     anyio.run(go, backend=backend)
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads, "those of other tests may end meanwhile, none may be new"
     gc.collect()  # a half-read generator would complain now
 
 
