@@ -46,6 +46,14 @@ def web(count: int) -> dict[str, Any]:
     }
 
 
+def within(depth: int) -> dict[str, Any]:
+    """Alternatives within alternatives: three times as many parts with each level."""
+    part: dict[str, Any] = {"type": "integer"}
+    for _ in range(depth):
+        part = {"anyOf": [{"type": "array", "items": part}, {"type": "object", "properties": {"a": part, "b": part}}]}
+    return part
+
+
 HOSTILE: dict[str, tuple[dict[str, Any], Any, Any]] = {
     # A schema, a value it allows, and one it forbids that the mask need not see.
     "100,000 values": ({"enum": [f"value {n * 7919 % 1000003}" for n in range(100_000)]}, "value 0", "value x"),
@@ -98,6 +106,10 @@ HOSTILE: dict[str, tuple[dict[str, Any], Any, Any]] = {
         {"z": 1},
         {"p0": 1},
     ),
+    "alternatives 7 deep": (within(7), {"a": [], "b": {}}, {"a": "x"}),
+    "alternatives 8 deep": (within(8), {"a": [], "b": {}}, {"a": "x"}),
+    "alternatives 10 deep": (within(10), {"a": [], "b": {}}, {"a": "x"}),
+    "40,000 properties": ({"properties": named(40_001)}, {"property_7": "a"}, {"property_7": 1}),
     "100 conditions": (
         {
             "type": "object",

@@ -64,12 +64,15 @@ _TRIAL_FUEL = 4_000_000
 _LONGEST_TRIAL = 2_000_000
 """Characters of a schema that is worth a try."""
 
+_MOST_PARTS = 8_000
+"""Objects in a schema that is worth a try: more may take more than a second and a half, whatever the fuel."""
+
 
 def refusal(schema: str) -> str:
     """Why the engine does not compile a JSON schema with its options; empty if it does."""
     from llguidance import LLMatcher, LLParserLimits
 
-    if len(schema) > _LONGEST_TRIAL:
+    if len(schema) > _LONGEST_TRIAL or schema.count("{") > _MOST_PARTS:
         return "schema too large"
     matcher = LLMatcher(
         byte_tokenizer(),

@@ -125,6 +125,8 @@ def in_schema_order(value: Any, schema: Mapping[str, Any] | bool) -> Any:
 def _prepared(text: str, bounds: Bounds) -> Prepared | Nothing:
     schema = json.loads(text)
     algebra = Algebra()
+    if text.count("{") > _MOST_PARTS:
+        return _outermost(schema, "it is too large")
     try:
         shape = read(schema, algebra)
         if isinstance(behind := algebra.resolve(shape), Nothing):
@@ -160,6 +162,9 @@ def _as_it_is(schema: Any) -> Prepared | Nothing:
     error = refusal(ready) if len(ready) < _LONGEST_AS_IT_IS else "it is too long"
     return _outermost(schema, error) if error else Prepared(ready, (warning,), notes=(Placed(warning, ""),))
 
+
+_MOST_PARTS = 40_000
+"""Objects in a schema that is worked out: about a second's work."""
 
 _LONGEST_AS_IT_IS = 50_000
 """Characters of a schema that the engine is given as it is, where nothing is known of what it would cost."""
