@@ -44,6 +44,7 @@ BENCHMARKS = (
     Benchmark("grammar", "compiling a turn grammar, and masks at three vocabularies"),
     Benchmark("bfcl", "gold calls: accepted, parsed back, validated", data="bfcl"),
     Benchmark("maskbench", "real schemas: passed, too loose, too tight, refused", data="maskbench_sample.jsonl"),
+    Benchmark("gold", "right answers of extraction sets: accepted by the grammar, valid", data="extraction"),
     Benchmark("extraction", "valid objects, field F1 and rows/s of the embedded model, by library", data="extraction"),
     Benchmark("decoding", "constrained and free decoding on the embedded model"),
 )

@@ -154,8 +154,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a file of schemas, one JSON object a line")
     parser.add_argument("--failures", action="store_true", help="say which schemas fail, and where")
     arguments = parser.parse_args()
-    if not arguments.data.exists():
-        sys.exit(f"{str(arguments.data)!r} does not exist: give the file of schemas with --data")
+    if not arguments.data.is_file():
+        sys.exit(f"{str(arguments.data)!r} is no file: give the file of schemas with --data")
     with arguments.data.open(encoding="utf-8") as lines:
         outcomes = run(lines, {"llguidance, lenient": lenient, "hermes_agent": ours})
     head = "".join(f"{verdict:>14}" for verdict in ("pass", "too loose", "too tight", "refused"))

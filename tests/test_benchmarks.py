@@ -62,6 +62,19 @@ def test_soak_loses_nothing(tmp_path: Path) -> None:
         assert soaked["problems"] == []
 
 
+def test_gold_names_what_the_grammar_does_not_allow(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {}}, "additionalProperties": False}
+    right = [{"b": "x", "a": 1}, {}]
+    rows = [{"id": f"r{at}", "schema": schema, "gold": gold} for at, gold in enumerate([*right, {"a": "one"}])]
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
+    assert "| set |    2 |        2 |     2 |" in run("benchmarks.gold", "--data", str(tmp_path))
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [sys.executable, "-m", "benchmarks.gold", "--data", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr == 'set r2: accepted=False valid=False: {"a": "one"}\n'
+
+
 def test_runner_runs_the_chosen_ones() -> None:
     shown = run("benchmarks", "--quick", "--peers", sys.executable, "--only", "imports", "parser")
     assert "(imports: " in shown
