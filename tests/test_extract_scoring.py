@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.extract.agreement import compare, field_name
 from hermes_agent.extract.estimate import Counts, share
+from hermes_agent.extract.inputs import read_rows
 from hermes_agent.extract.scoring import score
 
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.5, 1.0, -0.0, "", " ", "a", "A b", "b"])
@@ -146,6 +147,13 @@ def test_ids_that_come_twice_are_paired_in_order() -> None:
     assert score(gold, out).exact.value == 1
     assert score(gold, out[:3]).missing == 1
     assert score(gold[:3], out).unknown == 1
+
+
+@pytest.mark.parametrize("name", ["a", "", "\ud800", None, 7, -0, 1.0, True, [1], {"x": "y"}])
+def test_a_row_is_called_what_a_job_calls_it(name: Any) -> None:
+    (row,) = read_rows([{"id": name, "text": "a text"}])
+    found = score([{"id": name, "gold": {"a": 1}}], [{"id": row.id, "output": {"a": 1}}])
+    assert (found.missing, found.unknown, found.exact.value) == (0, 0, 1.0)
 
 
 def test_the_worst_rows_come_first() -> None:

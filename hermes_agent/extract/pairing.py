@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeAlias, TypeVar, cast
 
 from hermes_agent.errors import ConfigurationError
+from hermes_agent.extract.inputs.columns import named
 
 __all__ = ["Paired", "Rows", "pairs"]
 
@@ -147,5 +148,4 @@ def _opened(file: str) -> BinaryIO:
 
 def _id(row: Mapping[str, Any], number: int) -> str:
     """What a job calls the row in its output: its id as text, else its number."""
-    found = row.get("id")
-    return str(number) if found is None else str(found)
+    return str(named(row.get("id"), number))
