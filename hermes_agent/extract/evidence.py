@@ -37,13 +37,13 @@ _ASCII = re.compile(r"[!-~]+(?![^\x00-\x7f])|\s+|.", re.DOTALL)
 """A run that is normalised letter by letter, white space, or one character to be looked at."""
 
 _NUMBER = re.compile(
-    r"(?<![0-9.,'\u2019])(?<![0-9][ \u00a0\u2009\u202f])"
+    r"(?<![0-9.,'\u2019])"
     r"(?:(?<![0-9A-Za-z\u2212-])[\u2212-])?"
     r"(?:[0-9]{1,3}(?:([.,'\u2019 \u00a0\u2009\u202f])[0-9]{3})(?:\1[0-9]{3})*(?![0-9])(?:[.,][0-9]+)?"
     r"|[0-9]+(?:[.,][0-9]+)?)"
     r"(?:[eE][+-]?[0-9]{1,3})?(?![0-9]|[.,'\u2019][0-9])"
 )
-_DIGITS = re.compile(r"(?<![.,0-9])[0-9]+(?![.,][0-9])")
+_PART = re.compile(r"[0-9]+(?:[.,][0-9]+)?")
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?\Z")
 _MOST_DIGITS = 60
 _MISSES = 2000
@@ -192,8 +192,9 @@ class _Where:
         glued: dict[Decimal, list[Span]] = {}
         for match in _NUMBER.finditer(self._text):
             if match[1] and match[1].isspace():  # thousands, or numbers side by side
-                for part in _DIGITS.finditer(self._text, *match.span()):
-                    glued.setdefault(Decimal(part[0]), []).append(part.span())
+                for part in _PART.finditer(self._text, *match.span()):
+                    for number in _readings(part[0]):
+                        glued.setdefault(number, []).append(part.span())
             if match.end() - match.start() > _MOST_DIGITS:
                 continue
             before, behind = self._text[: match.start()][-1:], self._text[match.end() : match.end() + 1]
