@@ -124,7 +124,7 @@ def test_equal_items_have_one_place_after_the_other() -> None:
 @given(
     st.lists(st.sampled_from([1, 5, 12, 20, 234, 9.5, 100.25, 1000]), min_size=1, max_size=6), st.sampled_from(" \n")
 )
-def test_numbers_side_by_side_are_all_found(numbers: list[float], between: str) -> None:
+def test_numbers_side_by_side_are_all_found(numbers: list[int | float], between: str) -> None:
     """Such as the columns of a receipt; with a space, ``20 100.25`` may as well be one number."""
     text = between.join(f"{number:.2f}" if isinstance(number, float) else str(number) for number in numbers)
     assert len(spans(numbers, text)) == len(numbers)
