@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from types import FrameType
 from typing import Any
 
 import anyio
 import pytest
 from pydantic import BaseModel, field_validator
 
+import hermes_agent
 from hermes_agent import (
     Agent,
     ConfigurationError,
@@ -611,6 +616,44 @@ async def test_one_turn_costs_the_same_at_any_length(monkeypatch: pytest.MonkeyP
     turns: list[str | AssistantMessage] = [*[call("add", a=1, b=2)] * 100, "done"]
     await Agent(Watching(turns), tools=[add], limits=Limits(steps=None, tool_calls=None)).run("?", history=history)
     assert touched == 0
+
+
+async def add_on_the_loop(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@pytest.mark.parametrize(("function", "room"), [(add_on_the_loop, 0), (add, 10)])
+def test_turn_1000_runs_as_many_lines_as_turn_10(function: Callable[..., Any], room: int) -> None:
+    """``room``: a thread may be waited for in one of two ways."""
+    lines, at_turn = 0, [0]
+    package = str(Path(hermes_agent.__file__).parent)
+
+    def line(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        return line
+
+    def ours(frame: FrameType, event: str, _: object) -> Any:
+        return line if frame.f_code.co_filename.startswith(package) else None
+
+    def turns() -> Iterator[AssistantMessage | str]:
+        for _ in range(1000):
+            yield call(function.__name__, a=1, b=2)
+            at_turn.append(lines)
+        yield "done"
+
+    agent = Agent(ScriptedModel(turns()), tools=[function], limits=Limits(steps=None, tool_calls=None))
+    before = sys.gettrace()
+    sys.settrace(ours)
+    try:
+        assert agent.run_sync("?").output == "done"
+    finally:
+        sys.settrace(before)
+    cost = [after - before for before, after in pairwise(at_turn)]
+    early, late = median(cost[9:99]), median(cost[-90:])  # the collector may run something of other tests in one turn
+    assert early > 0
+    assert abs(late - early) <= room
 
 
 async def test_what_is_not_a_message_is_no_history() -> None:
