@@ -120,7 +120,7 @@ def clients_alive() -> int:
 @pytest.mark.parametrize("borrow", [False, True])
 def test_nothing_is_kept_of_an_event_loop_that_has_ended(backend: str, borrow: bool) -> None:
     with hello() as server:
-        settings = own_http_client(server.url) if borrow else {"base_url": server.url}
+        settings: dict[str, Any] = own_http_client(server.url) if borrow else {"base_url": server.url}
         model = Endpoint("m", server="ollama", **settings)
         before = clients_alive()
         for _ in range(3):
