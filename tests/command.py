@@ -133,6 +133,7 @@ def process(
     *arguments: str | Path,
     env: Mapping[str, str] | None = None,
     terminal: int | None = None,
+    stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.PIPE,
 ) -> subprocess.Popen[str]:
     """Start the command as a process of its own.
@@ -144,7 +145,7 @@ def process(
         env=environment() if env is None else dict(env),
         text=True,
         encoding="utf-8",
-        stdin=subprocess.DEVNULL if terminal is None else terminal,
+        stdin=stdin if terminal is None else terminal,
         stdout=stdout if terminal is None else terminal,
         stderr=subprocess.PIPE if terminal is None else terminal,
         start_new_session=terminal is not None,

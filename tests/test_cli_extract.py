@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hermes_agent.cli import extract
 from tests.command import environment, hermes, process, tools_file
 
 MINE = '''
@@ -210,28 +210,36 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(mine: Path, rows
     assert [line["output"]["total"] for line in lines(out)] == [float(at) for at in range(12)]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-def test_ctrl_c_while_rows_are_waited_for(
-    mine: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Terminal(io.BytesIO):
-        def readline(self, size: int | None = -1, /) -> bytes:
-            if not (line := super().readline(size)):
-                signal.raise_signal(signal.SIGINT)
-            return line
+@pytest.mark.skipif(os.name == "nt", reason="a shell that closes it")
+@pytest.mark.parametrize("out", ["", "-o out.jsonl"])
+def test_a_closed_standard_input_is_told(mine: Path, tmp_path: Path, out: str) -> None:
+    command = f"{sys.executable} -m hermes_agent.cli extract {mine}:Invoice - {out} -m {mine}:reads <&-"
+    ran = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: standard input is closed"), ran.stderr
 
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_while_rows_are_waited_for(mine: Path, rows: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    pipe = extract._Pipe  # pyright: ignore[reportPrivateUsage]  # what is tested
-    monkeypatch.setattr(extract, "_Pipe", lambda _: pipe(Terminal(rows.read_bytes())))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
-    ran = hermes("extract", f"{mine}:Invoice", "-", "-o", out, "-m", f"{mine}:reads")
-    assert ran.code == 130
-    assert "run the same command to go on" in ran.err
-    kept = lines(out)
-    assert kept == [{"id": f"r{at}", "output": {"total": float(at)}} for at in range(len(kept))]
-    monkeypatch.undo()
-    again = hermes("extract", f"{mine}:Invoice", "-", "-o", out, "-m", f"{mine}:reads", stdin=rows.read_text())
+    command = ["extract", f"{mine}:Invoice", "-", "-o", str(out), "-m", f"{mine}:reads"]
+    with process(*command, env=environment(), stdin=subprocess.PIPE) as running:
+        assert running.stdin is not None
+        assert running.stderr is not None
+        running.stdin.write(rows.read_text())
+        running.stdin.flush()
+        while not out.exists() or out.read_bytes().count(b"\n") < 12:  # written while more is waited for
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        rest = running.stderr.read()
+        assert running.wait() == 130
+    assert "run the same command to go on" in rest
+    assert "Traceback" not in rest
+    again = hermes(*command, stdin=rows.read_text())
     assert again.code == 0, again
-    assert len(lines(out)) == 12
+    assert "rows     12, 12 of them before" in again.err
 
 
 def test_help_helps() -> None:

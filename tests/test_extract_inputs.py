@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from hermes_agent import ConfigurationError
 from hermes_agent.extract.inputs import Rows, is_text_file, piped_rows, read_rows
+from hermes_agent.extract.inputs.pipe import Pipe
 from hermes_agent.extract.row import Row
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(
@@ -458,6 +460,38 @@ def test_a_pipe_is_json_lines() -> None:
     assert isinstance(rows, Rows)
     assert rows.total is None
     assert told(list(rows)) == ["a", "b"]
+
+
+@given(
+    st.lists(st.binary(max_size=40) | st.just(b"\n") | st.integers(1, 200_000), max_size=8), st.sampled_from([-1, 1000])
+)
+def test_a_pipe_gives_the_lines_of_a_file_however_it_is_written(drawn: list[bytes | int], size: int) -> None:
+    pieces = [b"x" * piece if isinstance(piece, int) else piece for piece in drawn]
+    file = io.BytesIO(b"".join(pieces))
+    lines = list(iter(lambda: file.readline(size), b""))
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with os.fdopen(writing, "wb", buffering=0) as end:
+            for piece in pieces:
+                end.write(piece)
+
+    with os.fdopen(reading, "rb") as end:
+        thread = threading.Thread(target=write)
+        thread.start()
+        pipe = Pipe(end)
+        assert list(iter(lambda: pipe.readline(size), b"")) == lines
+        assert pipe.readline(size) == b""
+        thread.join()
+
+
+def test_a_pipe_that_breaks_says_so() -> None:
+    class Broken(io.BytesIO):
+        def read1(self, size: int | None = -1, /) -> bytes:
+            raise OSError("the other end is gone")
+
+    with pytest.raises(OSError, match="the other end is gone"):
+        list(piped_rows(Broken()))
 
 
 def test_a_packed_file_that_is_damaged_is_told_behind_the_rows_it_still_gives(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 
 from hermes_agent.errors import ConfigurationError, JobError, ModelError, ModelUnavailableError
 from hermes_agent.extract import Extractor
+from hermes_agent.extract.inputs import piped_rows
 from hermes_agent.extract.one import Settings
 from hermes_agent.extract.pace import Pace
 from hermes_agent.formats import dialect
@@ -300,6 +302,32 @@ def test_rows_are_read_as_they_are_needed(tmp_path: Path) -> None:
             2999,
         )
     connection.close()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_while_rows_of_a_pipe_are_waited_for_all_else_goes_on(tmp_path: Path, backend: str) -> None:
+    """What is settled is on disk, and what was asked before the wait is answered in it."""
+    out = tmp_path / "out.jsonl"
+
+    async def slowly(text: str) -> None:
+        await anyio.sleep(0.01)
+
+    async def go() -> None:
+        reading, writing = os.pipe()
+        extractor = Extractor(Word, Reader(before=slowly))
+        with os.fdopen(reading, "rb") as end:
+            async with anyio.create_task_group() as group:
+                group.start_soon(lambda: extractor.map_async(piped_rows(end), out=out, progress=False))
+                for upto in (3, 9, 10):
+                    written = len(lines(out)) if out.exists() else 0
+                    os.write(writing, b"".join(b'"text %d"\n' % n for n in range(written, upto)))
+                    with anyio.fail_after(20):
+                        while not out.exists() or len(lines(out)) < upto:  # noqa: ASYNC110  # a file tells nobody
+                            await anyio.sleep(0.01)
+                os.close(writing)
+
+    anyio.run(go, backend=backend)
+    assert [line["id"] for line in lines(out)] == list(range(10))
 
 
 @pytest.mark.parametrize(

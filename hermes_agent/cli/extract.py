@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import IO, TYPE_CHECKING, Annotated, Any, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 
@@ -22,7 +21,7 @@ from hermes_agent.cli.options import (
     Thinking,
     ThinkingOption,
 )
-from hermes_agent.cli.terminal import console, read_text, safe, stdout_kept
+from hermes_agent.cli.terminal import console, read_text, safe, standard_input, stdout_kept
 
 if TYPE_CHECKING:
     from hermes_agent.extract import Extractor
@@ -268,7 +267,7 @@ def _run(job: _Job, extractor: Extractor[Any], out: str) -> JobSummary:
 
     try:
         anyio.run(go)
-    except (KeyboardInterrupt, _StoppedError):
+    except KeyboardInterrupt:
         again = " without --restart" if job.restart else ""
         told = f"stopped; what was done by then is kept in {out!r}: run the same command{again} to go on"
         console(sys.stderr).print(safe(told))
@@ -281,28 +280,7 @@ def _rows(job: _Job) -> str | Rows:
         return job.source
     from hermes_agent.extract.inputs import piped_rows
 
-    return piped_rows(_Pipe(sys.stdin.buffer), text=job.text, id=job.id)
-
-
-class _StoppedError(Exception):
-    """Ctrl-C while rows are waited for; goes through tasks as every error does, which a KeyboardInterrupt does not."""
-
-
-class _Pipe:
-    """Standard input, where a Ctrl-C ends the wait for more at once: asyncio's own handler would only take note."""
-
-    def __init__(self, pipe: IO[bytes]) -> None:
-        self._pipe = pipe
-
-    def readline(self, size: int = -1, /) -> bytes:
-        """A line, or so many bytes of it."""
-        earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            return self._pipe.readline(size)
-        except KeyboardInterrupt:
-            raise _StoppedError from None
-        finally:
-            signal.signal(signal.SIGINT, earlier)
+    return piped_rows(standard_input().buffer, text=job.text, id=job.id)
 
 
 def _finish(job: _Job, summary: JobSummary) -> None:

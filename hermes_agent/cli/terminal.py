@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 from hermes_agent.cli.interrupts import noticed_while_reading
 from hermes_agent.visible import UNSAFE
@@ -15,7 +15,7 @@ from hermes_agent.visible import visible as safe
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "json_line", "read_text", "safe", "stdout_kept"]
+__all__ = ["console", "json_line", "read_text", "safe", "standard_input", "stdout_kept"]
 
 
 def json_line(value: object) -> str:
@@ -67,6 +67,19 @@ def stdout_kept() -> Generator[TextIO]:
             yield out
 
 
+def standard_input() -> TextIO:
+    """Where a user's text comes from, if a command is told to read it from there.
+
+    Raises:
+        ConfigurationError: It was closed before we began.
+    """
+    if cast("TextIO | None", sys.stdin) is None:
+        from hermes_agent.errors import ConfigurationError
+
+        raise ConfigurationError("standard input is closed", hint="pipe something into it, or name a file")
+    return sys.stdin
+
+
 def read_text(source: str) -> str:
     """The text of a file; ``"-"`` is standard input.
 
@@ -77,10 +90,11 @@ def read_text(source: str) -> str:
 
     try:
         if source == "-":
-            if sys.stdin.isatty():
+            given = standard_input()
+            if given.isatty():
                 print("reading from the terminal; end with Ctrl-D", file=sys.stderr)
             with noticed_while_reading():
-                return sys.stdin.read()
+                return given.read()
         with open(source, encoding="utf-8") as file:  # noqa: PTH123  # a name such as "a//b" is shown as given
             return file.read()
     except OSError as error:

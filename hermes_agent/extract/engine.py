@@ -21,7 +21,7 @@ from hermes_agent.errors import (
 from hermes_agent.extract.extractor import Extractor
 from hermes_agent.extract.pace import Pace
 from hermes_agent.extract.result import Extraction
-from hermes_agent.extract.row import Row, Settled
+from hermes_agent.extract.row import Row, Settled, Upcoming
 from hermes_agent.limits import NOTHING
 from hermes_agent.output import OutputError
 
@@ -98,7 +98,10 @@ class _Going:
         self._extractor, self._settled = extractor, settled
         self._model = model = extractor.model
         size = int(getattr(model, "batch_size", 0))
-        self._rows = by_length(rows, _SORTED_BATCHES * size) if size > 1 else rows
+        self._ready = rows.ready if isinstance(rows, Upcoming) else None
+        self._turn = anyio.Lock()
+        # What may have to be waited for is not waited for in windows.
+        self._rows = by_length(rows, _SORTED_BATCHES * size) if size > 1 and self._ready is None else rows
         most, start = int(getattr(model, "max_in_flight", _DEFAULT_MOST)), 4
         if size:  # a model on this machine: as many rows as it writes together, and as many that are ready to follow
             most = start = 2 * size
@@ -128,7 +131,7 @@ class _Going:
     async def _work(self, start: Callable[[], object]) -> None:
         """One worker; it starts another while there is room, and leaves when there are too many."""
         while self._workers <= self._pace.bound:
-            row = next(self._rows, None)
+            row = await self._next()
             if row is None:
                 break
             if self._workers < self._pace.bound:
@@ -136,6 +139,13 @@ class _Going:
                 start()
             await self._one(row)
         self._workers -= 1
+
+    async def _next(self) -> Row | None:
+        if self._ready is not None:
+            async with self._turn:  # one waits, or two would be told of the same row
+                await self._ready()
+                return next(self._rows, None)
+        return next(self._rows, None)
 
     async def _one(self, row: Row) -> None:
         if row.problem:

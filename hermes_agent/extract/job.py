@@ -13,7 +13,7 @@ import anyio
 from hermes_agent.errors import ConfigurationError, JobError
 from hermes_agent.extract.engine import Engine, LocalEngine
 from hermes_agent.extract.outputs import Writer, open_output, state_path
-from hermes_agent.extract.row import Row, Settled
+from hermes_agent.extract.row import Row, Settled, Upcoming
 from hermes_agent.extract.state import JobState
 from hermes_agent.limits import Usage
 
@@ -162,9 +162,13 @@ class Job:
 
         async with anyio.create_task_group() as group:
             group.start_soon(carried, self._keep_flushing)
-            await carried(lambda: self._engine.run(self._extractor, self._unsettled(), self._settled))
+            await carried(lambda: self._engine.run(self._extractor, self._upcoming(), self._settled))
         if errors:
             raise errors[0]
+
+    def _upcoming(self) -> Iterator[Row]:
+        ready: Callable[[], Awaitable[None]] | None = getattr(self._rows, "ready", None)
+        return self._unsettled() if ready is None else Upcoming(self._unsettled(), ready)
 
     def _unsettled(self) -> Iterator[Row]:
         """The rows that are to be asked for; what is settled comes in the same order, so nothing is kept of it.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["Row", "Settled"]
+__all__ = ["Row", "Settled", "Upcoming"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +52,18 @@ class Settled:
     failed: bool
     input_tokens: int = 0
     output_tokens: int = 0
+
+
+class Upcoming(Iterator[Row]):
+    """Rows of a source that may have to wait for them.
+
+    Args:
+        rows: The rows.
+        ready: Waits until the next one can be had without a wait.
+    """
+
+    def __init__(self, rows: Iterator[Row], ready: Callable[[], Awaitable[None]]) -> None:
+        self._rows, self.ready = rows, ready
+
+    def __next__(self) -> Row:
+        return next(self._rows)

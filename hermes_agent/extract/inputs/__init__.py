@@ -6,10 +6,10 @@ such as a file that is not there, is raised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.extract.inputs.columns import Columns
@@ -17,8 +17,8 @@ from hermes_agent.extract.inputs.csv_file import CsvFile
 from hermes_agent.extract.inputs.folder import Folder, TextFile
 from hermes_agent.extract.inputs.items import Items, checked
 from hermes_agent.extract.inputs.jsonl import JsonLines
-from hermes_agent.extract.inputs.lines import Readable
 from hermes_agent.extract.inputs.parquet import ParquetFile
+from hermes_agent.extract.inputs.pipe import Pipe
 from hermes_agent.extract.row import Row
 
 __all__ = ["MOST", "RowSource", "Rows", "is_text_file", "piped_rows", "read_rows"]
@@ -54,11 +54,17 @@ class Rows:
     """The rows of an input, read as they are iterated over.
 
     Those of a path can be iterated over again, those of an iterator or a pipe once.
+
+    Attributes:
+        ready: Waits until the next row can be had at once; ``None`` where it always can.
     """
 
-    def __init__(self, source: _Source, *, once: bool = False) -> None:
+    def __init__(
+        self, source: _Source, *, once: bool = False, ready: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self._source = source
         self._once = once
+        self.ready = ready
         self._begun = False
 
     def __iter__(self) -> Iterator[Row]:
@@ -106,9 +112,10 @@ def read_rows(source: RowSource, *, text: str | None = None, id: str | None = No
     return _of_path(Path(source), str(source), columns)
 
 
-def piped_rows(pipe: Readable, *, text: str | None = None, id: str | None = None, max_size: int = MOST) -> Rows:  # noqa: A002  # as above
+def piped_rows(pipe: IO[bytes], *, text: str | None = None, id: str | None = None, max_size: int = MOST) -> Rows:  # noqa: A002  # as above
     """The rows of JSON lines that a pipe brings, such as standard input."""
-    return Rows(JsonLines(pipe, Columns(text, id, max_size)), once=True)
+    source = Pipe(pipe)
+    return Rows(JsonLines(source, Columns(text, id, max_size)), once=True, ready=source.ready)
 
 
 def is_text_file(path: str) -> bool:

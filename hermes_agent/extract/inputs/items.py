@@ -51,7 +51,7 @@ def checked(source: object) -> Iterable[object]:
         )
     if isinstance(source, set | frozenset):
         raise ConfigurationError(
-            f"a {type(source).__name__} has no order, and rows are known by their position",
+            "a set has no order, and rows are known by their position",
             hint="give sorted(...) of it",
         )
     if isinstance(source, bytes | bytearray | Mapping) or not isinstance(source, Iterable):
