@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from hermes_agent.errors import ConfigurationError, JobError, ModelError, ModelUnavailableError
 from hermes_agent.extract import Extractor
-from hermes_agent.extract.inputs import piped_rows
+from hermes_agent.extract.inputs import piped_rows, read_rows
+from hermes_agent.extract.inputs.folder import DATA
 from hermes_agent.extract.one import Settings
 from hermes_agent.extract.pace import Pace
 from hermes_agent.formats import dialect
@@ -273,6 +274,24 @@ def test_a_job_that_is_cancelled_keeps_what_is_settled(tmp_path: Path, backend: 
     model = Reader()
     Extractor(Word, model).map(TEXTS, out=out, progress=False)
     assert sorted(model.asked) == sorted(TEXTS[11:])
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet", "out.sqlite"])
+def test_an_output_among_the_texts_is_none_of_them(tmp_path: Path, name: str) -> None:
+    seen: set[str] = set()
+
+    async def look(text: str) -> None:
+        seen.update(path.name for path in tmp_path.iterdir())
+
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "z.txt").write_text("two")
+    extractor = Extractor(Word, Reader("two", before=look))
+    assert extractor.map(tmp_path, out=tmp_path / name, progress=False).rows == 2
+    assert any(found.endswith("-lock") for found in seen)
+    assert extractor.map(tmp_path, out=tmp_path / name, retry=True, progress=False).rows == 2
+    assert read_rows(tmp_path).total == 2
+    for found in seen:
+        assert found in ("a.txt", "z.txt") or DATA.search(found), found
 
 
 def test_so_many_rows_are_asked_for_at_once(tmp_path: Path) -> None:

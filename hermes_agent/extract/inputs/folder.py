@@ -16,7 +16,8 @@ from hermes_agent.extract.row import Row
 __all__ = ["DATA", "Folder", "TextFile"]
 
 DATA = re.compile(
-    r"\.(jsonl|ndjson|csv|tsv|parquet|pq|sqlite3?|db|job)(-wal|-shm|-journal|\.gz|\.tmp|\.part)*\Z", re.IGNORECASE
+    r"\.(jsonl|ndjson|csv|tsv|parquet|pq|sqlite3?|db|job)(-wal|-shm|-journal|-lock|-part|-new|\.gz|\.tmp|\.part)*\Z",
+    re.IGNORECASE,
 )
 """Names of files that hold rows, or belong to a job, and are no texts."""
 
