@@ -462,6 +462,7 @@ def test_a_pipe_is_json_lines() -> None:
     assert told(list(rows)) == ["a", "b"]
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.binary(max_size=40) | st.just(b"\n") | st.integers(1, 200_000), max_size=8), st.sampled_from([-1, 1000])
 )
