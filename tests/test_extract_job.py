@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from hermes_agent.errors import ConfigurationError, JobError, ModelError, ModelUnavailableError
-from hermes_agent.extract import Extractor
+from hermes_agent.extract import Extractor, engine
 from hermes_agent.extract.inputs import piped_rows, read_rows
 from hermes_agent.extract.inputs.folder import DATA
 from hermes_agent.extract.one import Settings
@@ -246,6 +246,40 @@ def test_a_model_that_is_gone_ends_the_job_and_loses_nothing(tmp_path: Path) -> 
     Extractor(Word, again).map(TEXTS, out=out, progress=False)
     assert sorted(again.asked) == sorted(TEXTS[20:])
     assert len(lines(out)) == 40
+
+
+class Busy(Reader):
+    """A server with a quota: it turns rows away, each as often as it is told to."""
+
+    def __init__(self, times: float) -> None:
+        super().__init__(before=self._turn_away)
+        self.times, self.turned_away = times, 0
+        self._so_far: dict[str, int] = {}
+
+    async def _turn_away(self, text: str) -> None:
+        self._so_far[text] = self._so_far.get(text, 0) + 1
+        if self._so_far[text] <= self.times:
+            self.turned_away += 1
+            raise ModelUnavailableError("answered 429")
+
+
+def test_a_server_that_is_too_busy_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_RESTS", (0.001, 0.002))
+    model, out = Busy(3), tmp_path / "out.jsonl"
+    summary = Extractor(Word, model).map(TEXTS, out=out, progress=False)
+    assert (summary.rows, summary.failed) == (40, 0)
+    assert model.turned_away == 120
+    assert len(model.asked) == 160
+
+
+def test_a_server_that_stays_too_busy_ends_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_RESTS", (0.001, 0.002))
+    monkeypatch.setattr(engine, "_PATIENCE", 0.1)
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(ModelUnavailableError, match="answered 429"):
+        Extractor(Word, Busy(float("inf"))).map(TEXTS, out=out, progress=False)
+    assert lines(out) == []
+    assert Extractor(Word, Reader()).map(TEXTS, out=out, progress=False).rows == 40
 
 
 def test_a_model_that_fails_every_time_ends_the_job(tmp_path: Path) -> None:

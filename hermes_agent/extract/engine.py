@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -27,8 +29,14 @@ from hermes_agent.output import OutputError
 
 __all__ = ["Engine", "LocalEngine", "by_length", "engine_of", "settle", "unreadable"]
 
+_logger = logging.getLogger("hermes_agent.extract")
+
 _DEFAULT_MOST = 64
 _FAILURES_IN_A_ROW = 50
+_RESTS = (1.0, 30.0)
+"""Seconds before a row is asked again that a server was too busy for: at first, and at most."""
+_PATIENCE = 600.0
+"""Seconds that a server may be too busy for any row; quotas are mostly of a minute."""
 _SORTED_BATCHES = 4
 """Batches of rows that are read ahead and sorted."""
 
@@ -110,6 +118,7 @@ class _Going:
         self._pace = Pace(most, start=start)
         self._workers = 0
         self._failures = 0
+        self._answered = time.monotonic()
 
     async def run(self) -> None:
         # What ends a job is carried past the task group, which would wrap it.
@@ -151,12 +160,25 @@ class _Going:
         if row.problem:
             self._settled(unreadable(row))
             return
-        began = time.monotonic()
-        found = await self._extracted(row.text)
-        now = time.monotonic()
-        self._pace.settled(now - began, now, getattr(self._model, "turned_away", 0))
+        rest, most = _RESTS
+        while True:
+            began, before = time.monotonic(), self._turned_away()
+            found = await self._extracted(row.text)
+            now = time.monotonic()
+            self._pace.settled(now - began, now, self._turned_away())
+            if not (isinstance(found.error, ModelUnavailableError) and self._turned_away() > before):
+                break
+            if now - self._answered > _PATIENCE:
+                break
+            _logger.info("row %r is asked again in %.0f s: %s", row.id, rest, found.error.message)
+            await anyio.sleep(rest * random.uniform(0.5, 1))
+            rest = min(2 * rest, most)
+        self._answered = now
         self._check(found)
         self._settled(settle(self._extractor, row, found))
+
+    def _turned_away(self) -> int:
+        return int(getattr(self._model, "turned_away", 0))
 
     async def _extracted(self, text: str) -> Extraction[Any]:
         try:
