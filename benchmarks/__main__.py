@@ -46,6 +46,7 @@ BENCHMARKS = (
     Benchmark("maskbench", "real schemas: passed, too loose, too tight, refused", data="maskbench_sample.jsonl"),
     Benchmark("gold", "right answers of extraction sets: accepted by the grammar, valid", data="extraction"),
     Benchmark("extraction", "valid objects, field F1 and rows/s of the embedded model, by library", data="extraction"),
+    Benchmark("batches", "rows of a job on the embedded model, alone and together", quick=("--rows", "8")),
     Benchmark("decoding", "constrained and free decoding on the embedded model"),
 )
 

@@ -15,6 +15,9 @@ from tests.llama_server import LlamaServer
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The tests run side by side, one process for each core: threads of torch would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # No test may reach a model hub, whatever a library would like to do.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -5,14 +5,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any, Literal
 
 import anyio
 import pytest
 
 from hermes_agent.errors import ConfigurationError, ContextLengthError, ModelError
+from hermes_agent.extract.engine import by_length
+from hermes_agent.extract.extractor import Extractor
+from hermes_agent.extract.row import Row
 from hermes_agent.formats.grammar import TurnGrammar
+from hermes_agent.limits import Limits
 from hermes_agent.messages import SystemMessage, UserMessage
 from hermes_agent.models.base import Request
 from hermes_agent.models.embedded import EmbeddedModel
@@ -175,3 +182,37 @@ def test_event_loops_share_a_batch() -> None:
 def test_a_batch_of_none_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="batch_size=0"):
         LocalModel("any/model", batch_size=0)
+
+
+def test_a_job_writes_the_same_rows_together_and_one_after_the_other(tmp_path: Path) -> None:
+    model = EmbeddedModel()
+    extractor = Extractor(JsonSchema(PERSON.schema or {}), model, limits=Limits(turn_tokens=24, corrections=0))
+    rows = [{"id": name, "text": text} for name, text in zip("abcd", TEXTS, strict=True)]
+    extractor.map(rows, out=tmp_path / "alone.jsonl", concurrency=1, progress=False)
+    extractor.map(rows, out=tmp_path / "together.jsonl", progress=False)
+    assert (tmp_path / "together.jsonl").read_text() == (tmp_path / "alone.jsonl").read_text()
+
+
+def test_rows_that_are_written_together_are_about_as_long() -> None:
+    rows = [Row(number, str(number), "x" * length) for number, length in enumerate([3, 9, 1, 7, 2, 8])]
+    assert [len(row.text) for row in by_length(iter(rows), 4)] == [9, 7, 3, 1, 8, 2]
+
+
+LEFT = """
+import anyio
+from tests.test_batching import LONG, Request, UserMessage, tiny, weights
+
+model = tiny(model=weights("qwen3", num_hidden_layers=12))
+
+async def main():
+    async for chunk in model.generate(Request([UserMessage("Hi")], grammar=LONG)):
+        raise SystemExit(7)
+
+anyio.run(main)
+"""
+
+
+def test_a_process_may_end_in_the_middle_of_a_turn(qwen3_folder: Path) -> None:
+    for _ in range(3):
+        left = subprocess.run([sys.executable, "-c", LEFT], capture_output=True, text=True, timeout=300)
+        assert (left.returncode, left.stderr) == (7, "")

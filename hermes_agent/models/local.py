@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalModel"]
 
+_BATCH_SIZE = 8
+
 
 class LocalModel:
     """A causal language model on this machine. Nothing is loaded before it is needed.
@@ -71,7 +73,9 @@ class LocalModel:
         context_length: Tokens of prompt and turn together; ``None`` asks the checkpoint.
         reuse_prefix: Read only what is new when a prompt starts like the last one did.
         batch_size: Most turns that are written together when several are asked for at once. Each has its own
-            grammar, sampling and limits. Memory for their attention grows with it.
+            grammar, sampling and limits. Memory for their attention grows with the turns that are under way; a turn
+            alone needs none more. In float arithmetic a turn may come out otherwise among others than alone, where
+            two tokens are about as likely; 1 writes one turn after the other.
         source: Loads tokenizer and weights in another way; the loading arguments above are unused then.
 
     Example:
@@ -94,7 +98,7 @@ class LocalModel:
         local_files_only: bool = False,
         context_length: int | None = None,
         reuse_prefix: bool = True,
-        batch_size: int = 1,
+        batch_size: int = _BATCH_SIZE,
         source: Source | None = None,
     ) -> None:
         self._id = str(model_id)
@@ -133,7 +137,7 @@ class LocalModel:
         chat_template: str | None = None,
         context_length: int | None = None,
         reuse_prefix: bool = True,
-        batch_size: int = 1,
+        batch_size: int = _BATCH_SIZE,
     ) -> LocalModel:
         """A model that is loaded already, however that was done.
 
