@@ -235,7 +235,7 @@ def test_a_model_that_is_gone_ends_the_job_and_loses_nothing(tmp_path: Path) -> 
     out = tmp_path / "out.jsonl"
 
     async def gone(text: str) -> None:
-        if text == TEXTS[20]:
+        if text == TEXTS[20] or len(model.asked) > 21:
             raise ModelUnavailableError("the server is gone")
 
     model = Reader(before=gone)
@@ -246,6 +246,35 @@ def test_a_model_that_is_gone_ends_the_job_and_loses_nothing(tmp_path: Path) -> 
     Extractor(Word, again).map(TEXTS, out=out, progress=False)
     assert sorted(again.asked) == sorted(TEXTS[20:])
     assert len(lines(out)) == 40
+
+
+def fails_over(*texts: str) -> Callable[[str], Any]:
+    async def answer(text: str) -> None:
+        if text in texts:
+            raise ModelUnavailableError("answered 500", raw="internal error")
+
+    return answer
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("bad", [(0,), (0, 1), (7,), (39,), (10, 11, 12, 13, 14)])
+def test_a_row_over_which_the_server_fails_costs_that_row(
+    tmp_path: Path, bad: tuple[int, ...], concurrency: int
+) -> None:
+    out, model = tmp_path / "out.jsonl", Reader(before=fails_over(*(TEXTS[at] for at in bad)))
+    summary = Extractor(Word, model).map(TEXTS, out=out, concurrency=concurrency, progress=False)
+    assert (summary.rows, summary.causes) == (40, {"ModelUnavailableError": len(bad)})
+    assert {line["id"] for line in lines(out) if "error" in line} == set(bad)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("rows", [1, 2, 40])
+def test_a_server_that_fails_over_every_row_ends_the_job(tmp_path: Path, rows: int, concurrency: int) -> None:
+    out, model = tmp_path / "out.jsonl", Reader(before=fails_over(*TEXTS))
+    with pytest.raises(ModelUnavailableError, match="answered 500"):
+        Extractor(Word, model).map(TEXTS[:rows], out=out, concurrency=concurrency, progress=False)
+    assert len(model.asked) <= concurrency + 2
+    assert lines(out) == []
 
 
 class Busy(Reader):

@@ -35,6 +35,8 @@ _DEFAULT_MOST = 64
 _FAILURES_IN_A_ROW = 50
 _RESTS = (1.0, 30.0)
 """Seconds before a row is asked again that a server was too busy for: at first, and at most."""
+_DOUBTS = 3
+"""Rows that may go unanswered before any was answered; then it is not for them that the model does not answer."""
 _PATIENCE = 600.0
 """Seconds that a server may be too busy for any row; quotas are mostly of a minute."""
 _SORTED_BATCHES = 4
@@ -119,6 +121,11 @@ class _Going:
         self._workers = 0
         self._failures = 0
         self._answered = time.monotonic()
+        self._good: str | None = None
+        """A text that the model has answered."""
+        self._doubtful: list[Row] = []
+        """Rows that were not answered before any was."""
+        self._doubts = 0
 
     async def run(self) -> None:
         # What ends a job is carried past the task group, which would wrap it.
@@ -141,6 +148,8 @@ class _Going:
         """One worker; it starts another while there is room, and leaves when there are too many."""
         while self._workers <= self._pace.bound:
             row = await self._next()
+            if row is None and self._doubtful:
+                row = self._doubtful.pop()
             if row is None:
                 break
             if self._workers < self._pace.bound:
@@ -174,8 +183,28 @@ class _Going:
             await anyio.sleep(rest * random.uniform(0.5, 1))
             rest = min(2 * rest, most)
         self._answered = now
+        if found.error is None:
+            self._good = row.text
+        if isinstance(found.error, ModelUnavailableError) and not await self._is_for(row, found.error):
+            return
         self._check(found)
         self._settled(settle(self._extractor, row, found))
+
+    async def _is_for(self, row: Row, error: ModelUnavailableError) -> bool:
+        """Whether it is for this row that the model does not answer, as with a server that fails over some text.
+
+        Raises:
+            ModelUnavailableError: It answers nothing any more.
+        """
+        if self._good is not None:
+            again = await self._extracted(self._good)
+            if not isinstance(again.error, ModelUnavailableError):
+                return True
+        elif error.raw and self._doubts < _DOUBTS - 1:  # a server's words: it is there
+            self._doubts += 1
+            self._doubtful.append(row)  # asked again when others were
+            return False
+        raise error
 
     def _turned_away(self) -> int:
         return int(getattr(self._model, "turned_away", 0))
@@ -197,7 +226,7 @@ class _Going:
             ModelError: It is not: the row is left for the next try.
         """
         error = found.error
-        if isinstance(error, ModelUnavailableError | GuaranteeError):
+        if isinstance(error, GuaranteeError):
             raise error
         broken = type(error) is HermesError or isinstance(error, ModelError)
         self._failures = self._failures + 1 if broken and not isinstance(error, ContextLengthError) else 0
