@@ -229,10 +229,10 @@ async def _edited(
     before = read_leniently(broken)
     try:
         json.loads(broken)
-    except ValueError:  # what is wrong besides the notation is not known yet
+    except (ValueError, RecursionError):  # what is wrong besides the notation is not known yet
         try:
             output.validate(dump_json(before))
-        except (OutputError, ValueError) as error:
+        except (OutputError, ValueError, RecursionError) as error:
             problems += f"\n{error}" if isinstance(error, OutputError) and str(error) != problems else ""
     longest = max((len(run) for run in re.findall("`+", broken)), default=0)
     prompt = _PROMPT.format(fence="`" * max(3, longest + 1), text=broken, problems=problems)
