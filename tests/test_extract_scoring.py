@@ -206,6 +206,9 @@ def test_what_is_no_such_file_is_told(tmp_path: Path, text: bytes, said: str) ->
 def test_rows_that_are_no_output_and_bad_settings_are_told() -> None:
     with pytest.raises(ConfigurationError, match="no 'output' and no 'error'"):
         score([{"gold": 1}], [{"gold": 1}])
+    rows: list[Any] = [{"gold": 1}, 5]
+    with pytest.raises(ConfigurationError, match="row 1 is no object but 5"):
+        score(rows, [{"output": 1}])
     with pytest.raises(ConfigurationError, match="confidence"):
         score([{"gold": 1}], [], confidence=1.0)
     deep: Any = 1

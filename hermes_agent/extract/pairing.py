@@ -77,7 +77,8 @@ class _Source(Generic[RowT]):
     def __iter__(self) -> Iterator[tuple[str, Any, RowT]]:
         """Ids, places and rows, in order."""
         if self._file is None:
-            for number, row in enumerate(self._rows):
+            for number, given in enumerate(cast("Iterable[object]", self._rows)):
+                row = _object(given, f"row {number}")
                 yield _id(row, number), (row, number), self._read(row, f"row {number}")
             return
         offset, number = 0, 0
@@ -105,11 +106,7 @@ class _Source(Generic[RowT]):
                 f"{self._where(number)} is not JSON: {error}; it begins with {line[:60].decode('utf-8', 'replace')!r}",
                 hint="its last line is cut off: wait until what writes it is done" if torn else "give a JSONL file",
             ) from error
-        if not isinstance(row, dict):
-            raise ConfigurationError(
-                f"{self._where(number)} is no object but {row!r:.80}", hint="each line is an object with id and value"
-            )
-        return cast("Mapping[str, Any]", row)
+        return _object(row, self._where(number))
 
     def waits(self, id_: str) -> bool:
         """Whether a row of that id has not met its partner."""
@@ -135,6 +132,14 @@ class _Source(Generic[RowT]):
         for id_ in list(self.waiting):
             while self.waits(id_):
                 yield id_, self.take(id_)
+
+
+def _object(row: object, where: str) -> Mapping[str, Any]:
+    if not isinstance(row, Mapping):
+        raise ConfigurationError(
+            f"{where} is no object but {row!r:.80}", hint="each row is an object with id and value"
+        )
+    return cast("Mapping[str, Any]", row)
 
 
 def _opened(file: str) -> BinaryIO:
