@@ -56,7 +56,7 @@ def attend_by_row(model: PreTrainedModel) -> None:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask
 
-    if model.config._attn_implementation != "sdpa":  # it has no public name
+    if _attention(model) != "sdpa":
         return
 
     def attend(module: Any, query: Any, key: Any, value: Any, mask: Any, lengths: Any = None, **options: Any) -> Any:
@@ -77,6 +77,10 @@ def attend_by_row(model: PreTrainedModel) -> None:
     model.set_attn_implementation(_BY_ROW)
 
 
+def _attention(model: PreTrainedModel) -> object:
+    return model.config._attn_implementation  # pyright: ignore[reportPrivateUsage]  # it has no public name
+
+
 class Slots:
     """Turns that are written together. A turn is known by its place, from 0; the last takes the place of one that goes.
 
@@ -88,7 +92,7 @@ class Slots:
     def __init__(self, model: PreTrainedModel, options: dict[str, Any]) -> None:
         self._model = model
         self._options = options
-        self._by_row = model.config._attn_implementation == _BY_ROW  # as above
+        self._by_row = _attention(model) == _BY_ROW
         self._shared = _Shared()
         self._layers: list[_Layer] = []
 
@@ -100,7 +104,8 @@ class Slots:
         if not self._layers:
             self._layers = [_Layer(self._shared) for _ in cache.layers]
         for own, layer in zip(self._layers, cache.layers, strict=True):
-            own.take_in(layer.keys, layer.values)
+            read: Any = layer
+            own.take_in(read.keys, read.values)
         self._shared.lengths.append(cache.get_seq_length())
 
     def leave(self, place: int) -> None:
@@ -157,12 +162,18 @@ class _Shared:
         return self.indexes[device]
 
 
-class _Layer(DynamicLayer):
+class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_subclass__
     """Keys and values of one layer, ``[slots, heads, room, size]``."""
 
     def __init__(self, shared: _Shared) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # of transformers
         self._shared = shared
+
+    def _held(self) -> tuple[torch.Tensor, torch.Tensor]:
+        keys, values = self.keys, self.values
+        if keys is None or values is None:
+            raise RuntimeError("no turn has been taken in")
+        return keys, values
 
     def take_in(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Fill the next slot from ``[1, heads, tokens, size]``."""
@@ -172,28 +183,31 @@ class _Layer(DynamicLayer):
             self.is_initialized = True
         place, length = len(self._shared.lengths), keys.shape[2]
         self._grow(place + 1, length + 1)
-        self.keys[place, :, :length] = keys[0]
-        self.values[place, :, :length] = values[0]
+        for own, new in zip(self._held(), (keys, values), strict=True):
+            own[place, :, :length] = new[0]
 
     def move(self, source: int, target: int) -> None:
         """Copy a slot to another."""
         length = self._shared.lengths[source]
         if source != target:
-            self.keys[target, :, :length] = self.keys[source, :, :length]
-            self.values[target, :, :length] = self.values[source, :, :length]
+            for own in self._held():
+                own[target, :, :length] = own[source, :, :length]
 
     def _grow(self, slots: int, room: int) -> None:
         """Make sure of so many slots and so much room in each. Zeros: what is masked must be a number all the same."""
-        have, length = self.keys.shape[0], self.keys.shape[2]
+        keys, values = self._held()
+        have, length = keys.shape[0], keys.shape[2]
         if slots <= have and room <= length:
             return
         slots = have if slots <= have else max(slots, min(2 * have, have + 8))
         room = length if room <= length else (room // _ROOM + 1) * _ROOM
-        for name in ("keys", "values"):
-            old: torch.Tensor = getattr(self, name)
+
+        def grown(old: torch.Tensor) -> torch.Tensor:
             new = old.new_zeros((slots, old.shape[1], room, old.shape[3]))
             new[:have, :, :length] = old
-            setattr(self, name, new)
+            return new
+
+        self.keys, self.values = grown(keys), grown(values)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -202,10 +216,11 @@ class _Layer(DynamicLayer):
         del args, kwargs
         longest = self.get_seq_length() + 1
         self._grow(len(self._shared.lengths), longest)
-        slots, ends = self._shared.index(self.keys.device)
-        self.keys[slots, :, ends] = key_states[:, :, 0]
-        self.values[slots, :, ends] = value_states[:, :, 0]
-        return self.keys[: len(slots), :, :longest], self.values[: len(slots), :, :longest]
+        keys, values = self._held()
+        slots, ends = self._shared.index(keys.device)
+        keys[slots, :, ends] = key_states[:, :, 0]
+        values[slots, :, ends] = value_states[:, :, 0]
+        return keys[: len(slots), :, :longest], values[: len(slots), :, :longest]
 
     def get_seq_length(self) -> int:
         """Tokens in the longest slot."""
