@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
+from hermes_agent.extract import JobSummary
 from hermes_agent.extract.inputs import read_rows
-from hermes_agent.extract.progress import Bar, Lines, Progress, Tally, progress_of
+from hermes_agent.extract.progress import Bar, Lines, Progress, Tally, progress_of, shown_rate
+from hermes_agent.limits import Usage
 
 
 class Clock:
@@ -55,6 +58,13 @@ def test_time_left(left: int, said: str) -> None:
     clock.now = 1.0
     tally.advance(1, 0, 0, 0)
     assert tally.line().endswith(said)
+
+
+@pytest.mark.parametrize(("speed", "said"), [(12345.6, "12,346"), (16.44, "16.4"), (1, "1.0"), (0.0288, "0.029")])
+def test_a_speed_tells_something_however_slow(speed: float, said: str) -> None:
+    assert shown_rate(speed) == said
+    summary = JobSummary(Path("out.jsonl"), 1, 0, 0, 1 / speed, Usage())
+    assert f"({said} rows/s)" in str(summary)
 
 
 def test_lines_come_every_ten_seconds_and_at_the_end() -> None:

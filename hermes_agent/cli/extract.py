@@ -289,11 +289,13 @@ def _finish(job: _Job, summary: JobSummary) -> None:
     Raises:
         typer.Exit: There are rows, and all of them have failed.
     """
+    from hermes_agent.extract.progress import shown_rate
+
     out = console(sys.stderr, quiet=job.quiet)
     now = summary.rows - summary.already
     before = f", {summary.already:,} of them before" if summary.already else ""
     causes = ", ".join(f"{count:,} {name}" for name, count in summary.causes.items())
-    speed = f", {now / summary.seconds:.1f} rows/s" if summary.seconds and now else ""
+    speed = f", {shown_rate(now / summary.seconds)} rows/s" if summary.seconds and now else ""
     usage = summary.usage
     out.print(f"rows     {summary.rows:,}{before}")
     out.print(safe(f"failed   {summary.failed:,}{f': {causes}' if causes else ''}"))

@@ -13,6 +13,7 @@ import anyio
 from hermes_agent.errors import ConfigurationError, JobError
 from hermes_agent.extract.engine import Engine, LocalEngine
 from hermes_agent.extract.outputs import Writer, open_output, state_path
+from hermes_agent.extract.progress import shown_rate
 from hermes_agent.extract.row import Row, Settled, Upcoming
 from hermes_agent.extract.state import JobState
 from hermes_agent.limits import Usage
@@ -58,7 +59,7 @@ class JobSummary:
         causes = ", ".join(f"{count} {name}" for name, count in self.causes.items())
         return (
             f"{self.rows} rows in {str(self.out)!r}, {self.failed} failed{f' ({causes})' if causes else ''}; "
-            f"{done} of them now, in {self.seconds:.1f} s ({rate:.1f} rows/s), "
+            f"{done} of them now, in {self.seconds:.1f} s ({shown_rate(rate)} rows/s), "
             f"{self.usage.input_tokens} tokens read and {self.usage.output_tokens} written"
         )
 

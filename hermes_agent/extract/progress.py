@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 if TYPE_CHECKING:
     from hermes_agent.extract.inputs import Rows
 
-__all__ = ["Bar", "Lines", "Progress", "Tally", "progress_of"]
+__all__ = ["Bar", "Lines", "Progress", "Tally", "progress_of", "shown_rate"]
 
 _LINE_SECONDS, _DRAWN_SECONDS, _WINDOW_SECONDS = 10.0, 0.1, 30.0
 
@@ -68,7 +68,7 @@ class Tally:
         speed = (self.done - rows) / seconds
         parts = [f"{self.done:,} rows" if self.total is None else f"{self.done:,}/{self.total:,} rows"]
         if speed:
-            parts += [f"{_rate(speed)} rows/s", f"{(self.tokens - tokens) / seconds:,.0f} tokens/s"]
+            parts += [f"{shown_rate(speed)} rows/s", f"{(self.tokens - tokens) / seconds:,.0f} tokens/s"]
         parts.append(f"{self.failed:,} failed")
         if self.total is not None and speed and self.done < self.total:
             parts.append(f"{_duration((self.total - self.done) / speed)} left")
@@ -164,7 +164,8 @@ def progress_of(progress: bool | Progress | None, *, rows: Rows) -> Progress | N
     return Bar(tally, sys.stderr) if is_terminal else Lines(tally, sys.stderr)
 
 
-def _rate(speed: float) -> str:
+def shown_rate(speed: float) -> str:
+    """A speed with the digits that tell something, however slow it is."""
     return f"{speed:,.0f}" if speed >= 100 else f"{speed:.1f}" if speed >= 1 else f"{speed:.2g}"
 
 
