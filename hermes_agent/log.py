@@ -56,12 +56,16 @@ class RunLog:
     Attributes:
         records: Those of this run.
         lost: Why a record could not be kept, if one could not; shared with the runs around and inside.
+        last_step: The last step that an earlier process began: whatever came before it did not end the run.
+        agents: Which agent it was then, by step.
     """
 
     def __init__(self, run_id: str, runs: dict[str, list[Record]], keeper: Keeper | None = None) -> None:
         self.run_id, self.runs, self.keeper = run_id, runs, keeper
-        self.records = runs.setdefault(run_id, [])
+        self.records = runs.get(run_id, [])  # a run of which nothing is recorded is not among them
         self.lost: list[Exception] = []
+        self.last_step = 0
+        self.agents: dict[int, str] = {}
         self.began: RunBegan | None = None
         self.answer: RunEnded | None = None
         self.turns: dict[int, TurnWritten] = {}
@@ -84,6 +88,8 @@ class RunLog:
                 self.began = record
             case RunEnded(answer) if answer is not None:
                 self.answer = record
+            case TurnBegan(step, agent):
+                self.last_step, self.agents[step] = step, agent
             case TurnWritten(step):
                 self.turns[step] = record
                 self.rejections.pop(step, None)  # of a turn that time ran out for, before this one took its place
@@ -117,6 +123,7 @@ class RunLog:
         if self.lost:
             raise copy(self.lost[0])
         self.records.append(record)
+        self.runs[self.run_id] = self.records
         if isinstance(record, CallEnded):  # should the run end before this is put into the conversation
             self.ended[record.call_id] = record
         if _logger.isEnabledFor(logging.INFO):

@@ -85,10 +85,16 @@ class RunState:
         self.corrections = 0
         self.gone_wrong: Counter[str] = Counter()
         self.answered_calls = False
+        self._noted: set[str] = set()
         self.inline_calls = self.step = 0
         self.guarantee: Guarantee = "checked"
         self.last: Reached | None = None
         self.unread: TurnWritten | None = None
+
+    @property
+    def went_on(self) -> bool:
+        """The run is known to have gone on behind this turn, such as with a last one because time was up in it."""
+        return self.step < self.log.last_step
 
     def context(self, call: ToolCall | None = None) -> RunContext[Any]:
         """The run as a call, a hook or a validator sees it at this moment."""
@@ -123,13 +129,17 @@ class RunState:
         """Put a message at the end of the conversation."""
         if isinstance(message, AssistantMessage):
             self.unread = None
+            self._noted.clear()
         self.messages.append(message)
         self.shown.append(message)
         if self.visible is not None:
             self.visible.append(message)
 
     def note(self, name: str, ended: CallEnded) -> None:
-        """Count a call of this tool that has its result."""
+        """Count a call of this tool that has its result; once, though time may be up between that and its message."""
+        if ended.call_id in self._noted:
+            return
+        self._noted.add(ended.call_id)
         if ended.usage is not NOTHING:
             self.usage += ended.usage
         self.usage += Usage(tool_calls=int(ended.ran))
@@ -195,7 +205,7 @@ class RunState:
         """
         self.attempts.append(turn.raw)
         self.corrections += 1
-        if self.corrections > self.plan.limits.corrections:
+        if self.corrections > self.plan.limits.corrections and not self.went_on:
             if finish == "length":
                 raise self.error(
                     LimitExceededError,

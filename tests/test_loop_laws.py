@@ -17,9 +17,10 @@ from hermes_agent.errors import ModelError, RunError, RunPaused
 from hermes_agent.events import Event, Final, StepFinished, StepStarted, TextDelta, ToolFinished, ToolStarted
 from hermes_agent.formats import DIALECTS, from_sharegpt, render, to_sharegpt
 from hermes_agent.json_text import dump_json
-from hermes_agent.limits import Usage
+from hermes_agent.limits import Limits, Usage
 from hermes_agent.messages import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 from hermes_agent.pause import PausedRun
+from hermes_agent.reasoning import Reasoning
 from hermes_agent.record import (
     AnswerRejected,
     CallBegan,
@@ -39,7 +40,7 @@ from hermes_agent.record import (
 from hermes_agent.testing import ScriptedModel
 from hermes_agent.trace import Trace
 from hermes_agent.turn import CallPart, Fault
-from tests.staged_plots import PLOTS, Plot
+from tests.staged_plots import PLOTS, RUN_SECONDS, TOOL_SECONDS, Disturbance, Plot, Written
 from tests.staged_runs import IDEMPOTENT, NEEDS_WORD, Came, Stage, on_stage
 
 Runs = Mapping[str, Sequence[Record]]
@@ -351,3 +352,41 @@ def _texts_of(events: Sequence[Event]) -> Iterable[tuple[str, StepFinished]]:
 @given(plot=PLOTS)
 def test_whatever_happens(backend: str, plot: Plot) -> None:
     on_stage(backend, partial(_play, plot))
+
+
+def _calls(*calls: tuple[str, dict[str, Any]]) -> str:
+    return "\n".join(
+        f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>" for name, arguments in calls
+    )
+
+
+_GOOD: tuple[str, dict[str, Any]] = ("work", {"n": 0})
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        _calls(_GOOD, ("work", {})),
+        _calls(_GOOD, ("transfer_to_other", {})),
+        _calls(("helper", {"prompt": "help"}), ("work", {})),
+        _calls(_GOOD) + "\n<tool_call>\n{not json}\n</tool_call>",
+    ],
+    ids=["wrong", "handed over", "asked inside", "unreadable"],
+)
+def test_time_may_be_up_at_any_point_of_a_turn(text: str, backend: str) -> None:
+    """Also in a second life, where one was cancelled before; and the run, once more, is the same."""
+    for corrections, doings in ((0, ()), (3, ("raise", "raise"))):
+        for cancelled in (None, 8, 10):
+            for late in range(1, 14):
+                first = [] if cancelled is None else [Disturbance("cancel", cancelled)]
+                plot = Plot(
+                    turns=(Written(text),),
+                    doings=doings,
+                    cuts=(*first, Disturbance("late", late)),
+                    limits=Limits(seconds=RUN_SECONDS, tool_seconds=TOOL_SECONDS, corrections=corrections),
+                    on_limit="answer",
+                    on_tool_error="raise" if doings else "feedback",
+                    reasoning=Reasoning("off"),
+                )
+                on_stage(backend, partial(_play, plot))
