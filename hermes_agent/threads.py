@@ -122,29 +122,31 @@ def _wake(waiting: asyncio.Future[None]) -> None:
         waiting.set_result(None)
 
 
-def loop_caller() -> Callable[[Callable[[], None]], None]:
-    """What calls a function on the running loop from any thread, soon; it does nothing once the loop has ended."""
+def loop_caller() -> Callable[[Callable[[], None]], bool]:
+    """What calls a function on the running loop from any thread, soon; ``False`` once the loop has ended."""
     if sniffio.current_async_library() == "trio":
         import trio
 
         token = trio.lowlevel.current_trio_token()
 
-        def trio_soon(function: Callable[[], None]) -> None:
+        def trio_soon(function: Callable[[], None]) -> bool:
             try:
                 token.run_sync_soon(function)
             except trio.RunFinishedError:
-                return
+                return False
+            return True
 
         return trio_soon
 
     loop = asyncio.get_running_loop()
 
-    def asyncio_soon(function: Callable[[], None]) -> None:
+    def asyncio_soon(function: Callable[[], None]) -> bool:
         _here.spoke = True
         try:
             loop.call_soon_threadsafe(function)
         except RuntimeError:  # the loop is closed
-            return
+            return False
+        return True
 
     return asyncio_soon
 

@@ -91,8 +91,18 @@ def engine_of(engine: Literal["local", "ray"] | Engine, concurrency: int | None)
 
 def by_length(rows: Iterator[Row], window: int) -> Iterator[Row]:
     """Rows in windows, in each the longest text first: those that are written together are about as long."""
-    while ahead := list(islice(rows, window)):
+    fault: Exception | None = None
+    while fault is None:
+        ahead: list[Row] = []
+        try:
+            ahead.extend(islice(rows, window))  # what was read before a fault of the input stays in it
+        except Exception as error:  # noqa: BLE001  # raised again behind the rows that came before it
+            fault = error
+        if not ahead:
+            break
         yield from sorted(ahead, key=lambda row: len(row.text), reverse=True)
+    if fault is not None:
+        raise fault
 
 
 class _Going:

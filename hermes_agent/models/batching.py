@@ -1,8 +1,8 @@
 """The thread of a loaded model: it writes one turn alone, or several together with one forward pass a token.
 
 Only this thread runs the model, for as long as there is something to write. A turn alone is written behind its own
-prompt, in the cache that the next prompt is compared with. When others come, each turn gets a slot; before every pass
-new ones are taken in and those that have ended are let go, so that none waits for the longest.
+prompt, in the cache that the next prompt is compared with. When others come, each turn gets a slot; between two passes
+some of a new prompt is read and those that have ended are let go, so that none waits for the longest.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -10,17 +10,18 @@ new ones are taken in and those that have ended are let go, so that none waits f
 from __future__ import annotations
 
 import atexit
+import os
 import threading
-import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
+from weakref import WeakSet
 
 import anyio
 import torch
 
 from hermes_agent.errors import ModelError
-from hermes_agent.models.decoding import Decoder
+from hermes_agent.models.decoding import BLOCK, Decoder
 from hermes_agent.models.slots import Slots
 from hermes_agent.models.writer import Writer, Written
 from hermes_agent.threads import loop_caller
@@ -39,20 +40,24 @@ class Batch:
         decoder: Reads the prompts; nobody else may use it.
         slots: Holds what the turns have read and written, where there are several.
         most: Turns at a time.
+        writing_threads: How many threads torch may use for a pass over single tokens; ``None`` leaves it alone.
     """
 
-    def __init__(self, decoder: Decoder, slots: Slots, most: int) -> None:
+    def __init__(self, decoder: Decoder, slots: Slots, most: int, *, writing_threads: int | None = None) -> None:
         self._decoder = decoder
         self._slots = slots
         self._most = most
+        self._writing_threads = writing_threads
+        self._over = False
+        self._begin_anew()
+        _batches.add(self)
+
+    def _begin_anew(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[_Turn] = deque()
+        self._reading: tuple[_Turn, Generator[None, None, torch.Tensor]] | None = None
         self._writing: list[_Turn] = []
         self._thread: threading.Thread | None = None
-        self._over = False
-        # A thread that is inside of torch when the interpreter ends takes the process down with it.
-        stop = weakref.WeakMethod(self._stop)
-        atexit.register(lambda: (own := stop()) and own())
 
     async def write(self, writer: Writer) -> AsyncGenerator[Written, None]:
         """Write one turn, perhaps among others. Closed or cancelled, it leaves before the next pass.
@@ -61,11 +66,7 @@ class Batch:
             ModelError: The model failed, at this turn or at the batch.
         """
         turn = _Turn(writer, loop_caller())
-        with self._lock:
-            self._waiting.append(turn)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="hermes_agent model", daemon=True)
-                self._thread.start()
+        self._queue(turn)
         try:
             while True:
                 await turn.news.wait()
@@ -81,84 +82,100 @@ class Batch:
         finally:
             turn.gone = True
 
-    def _stop(self) -> None:
-        self._over = True
-        thread = self._thread
-        if thread is not None:
-            thread.join(_EXIT_SECONDS)
+    def _queue(self, turn: _Turn) -> None:
+        with self._lock:
+            if self._over:
+                raise _ended()
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="hermes_agent model", daemon=True)
+                try:
+                    thread.start()  # it waits for the lock before it looks whether there is something to do
+                except RuntimeError as error:
+                    raise ModelError(f"the model got no thread: {error}", hint="raise the limit of threads") from error
+                self._thread = thread
+            self._waiting.append(turn)
 
     @torch.inference_mode()  # for all of it: what was made in this mode cannot be changed outside of it
     def _run(self) -> None:
         """The thread: until nothing is left."""
+        threads = _Threads(self._writing_threads)
         while not self._over:
             try:
-                self._take_in()
+                self._let_go()
+                threads.read()
+                self._read_on()
                 if self._writing:
+                    threads.write()
                     self._pass()
-                    continue
-                with self._lock:
-                    if not self._waiting:
-                        self._thread = None
-                        return
+                elif self._reading is None:
+                    with self._lock:
+                        if not self._waiting:
+                            self._thread = None
+                            return
             except BaseException as error:  # noqa: BLE001  # raised again where the turns are awaited
                 self._fail(error)
+        self._fail(_ended())
+        with self._lock:
+            for turn in self._waiting:
+                turn.tell(_ended())
 
-    def _take_in(self) -> None:
-        """Let go who is gone, and fill the places."""
+    def _let_go(self) -> None:
+        """Let go who is gone."""
         for place in reversed(range(len(self._writing))):
             if self._writing[place].gone:
                 self._leave(place)
-        while len(self._writing) < self._most and not self._over:
-            with self._lock:
-                if not self._waiting:
-                    return
-                turn = self._waiting.popleft()
-            if not turn.gone:
-                self._begin(turn)
+        if self._reading is not None and self._reading[0].gone:
+            self._reading = None
 
-    def _begin(self, turn: _Turn) -> None:
-        """Read a prompt and draw the first token. A turn that is alone stays in the decoder's cache."""
+    def _read_on(self) -> None:
+        """Read prompts, no more than a block of tokens, so that the turns under way wait for no more than that."""
+        end = self._decoder.prefilled + BLOCK
+        while self._decoder.prefilled < end and (self._reading is not None or self._call_next()):
+            assert self._reading is not None
+            turn, blocks = self._reading
+            try:
+                next(blocks)
+            except StopIteration as read:
+                self._reading = None
+                self._begin(turn, read.value)
+            except BaseException as error:  # noqa: BLE001  # raised again where the turn is awaited
+                self._reading = None
+                turn.tell(_as_model_error(error))
+
+    def _call_next(self) -> bool:
+        """Whether there is one to be read, and a place for it."""
+        with self._lock:
+            if len(self._writing) >= self._most or not self._waiting:
+                return False
+            turn = self._waiting.popleft()
+        self._reading = turn, self._decoder.read(turn.writer.prompt)
         if len(self._writing) == 1 and not self._slots:
-            self._slots.join(self._decoder.cache)
+            self._slots.join(self._decoder.cache)  # whoever was alone has to make room for the prompt
+        return True
+
+    def _begin(self, turn: _Turn, logits: torch.Tensor) -> None:
+        """Draw the first token behind a prompt. A turn that is alone stays in the decoder's cache."""
         try:
-            logits = self._read(turn)
-            if logits is None:
-                return
             self._draw(turn, logits)
-        except Exception as error:  # noqa: BLE001  # raised again where the turn is awaited
+            if self._writing and not turn.writer.done:
+                self._slots.join(self._decoder.cache)
+        except BaseException as error:  # noqa: BLE001  # raised again where the turn is awaited
             turn.tell(_as_model_error(error))
             return
         if not turn.writer.done:
-            if self._writing:
-                self._slots.join(self._decoder.cache)
             self._writing.append(turn)
 
-    def _read(self, turn: _Turn) -> torch.Tensor | None:
-        """The logits behind a prompt; ``None`` if the turn was given up meanwhile."""
-        reading = self._decoder.read(turn.writer.prompt)
-        while not turn.gone:
-            try:
-                next(reading)
-            except StopIteration as end:
-                logits: torch.Tensor = end.value
-                return logits
-        return None
-
     def _pass(self) -> None:
-        """One token more for every turn."""
-        if not self._slots:
-            (turn,) = self._writing
-            logits = self._decoder.forward(turn.pending)[None]
-            turn.pending = []
-        else:
-            logits = self._slots.forward([turn.pending.pop(0) for turn in self._writing])
+        """One token more for every turn; alone too one at a time, so that the arithmetic is the same."""
+        tokens = [turn.pending.pop(0) for turn in self._writing]
+        logits = self._slots.forward(tokens) if self._slots else self._decoder.forward(tokens)[None]
         over: list[int] = []
         for place, turn in enumerate(self._writing):
             if turn.pending:  # what a thought's budget has forced; nothing is drawn before it is read
                 continue
             try:
                 self._draw(turn, logits[place])
-            except Exception as error:  # noqa: BLE001  # raised again where the turn is awaited
+            except BaseException as error:  # noqa: BLE001  # raised again where the turn is awaited
                 turn.tell(_as_model_error(error))
                 over.append(place)
             else:
@@ -182,16 +199,48 @@ class Batch:
 
     def _fail(self, error: BaseException) -> None:
         """The batch failed: all of its turns have, and those that wait go on."""
+        turns = self._writing if self._reading is None else [*self._writing, self._reading[0]]
+        self._writing, self._reading = [], None
         self._slots.clear()
-        turns, self._writing = self._writing, []
         for turn in turns:
             turn.tell(_as_model_error(error))
+
+    def stop(self) -> None:
+        """End the thread, since the interpreter ends: inside of torch it would take the process down with it."""
+        self._over = True
+        thread = self._thread
+        if thread is not None:
+            thread.join(_EXIT_SECONDS)
+
+    def forked(self) -> None:
+        """Begin anew in a child process, where the thread is not."""
+        self._slots.clear()
+        self._decoder.forget()
+        self._begin_anew()
+
+
+_batches: WeakSet[Batch] = WeakSet()
+
+
+def _stop_all() -> None:
+    for batch in list(_batches):
+        batch.stop()
+
+
+def _all_forked() -> None:
+    for batch in list(_batches):
+        batch.forked()
+
+
+atexit.register(_stop_all)
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_all_forked)
 
 
 class _Turn:
     """One that is written, and who waits for it."""
 
-    def __init__(self, writer: Writer, soon: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(self, writer: Writer, soon: Callable[[Callable[[], None]], bool]) -> None:
         self.writer = writer
         self.pending: list[int] = []
         self.steps: deque[Written | BaseException] = deque()
@@ -205,13 +254,51 @@ class _Turn:
         self.steps.extend(steps)
         if not self.told:
             self.told = True
-            self._soon(lambda: self.news.set())
+            if not self._soon(lambda: self.news.set()):
+                self.gone = True  # its event loop has ended
+
+
+class _Threads:
+    """How many threads torch uses in this thread: fewer for single tokens than for prompts.
+
+    Torch's setting is one of the calling thread and, at once, what every thread that is born later begins with. So
+    another thread puts the latter back: nobody else's share is touched.
+
+    Args:
+        few: For single tokens; ``None`` leaves everything as it is.
+    """
+
+    def __init__(self, few: int | None) -> None:
+        self._many = self._now = torch.get_num_threads()  # of a thread that was just born: what the user wants
+        self._few = self._many if few is None else min(few, self._many)
+
+    def read(self) -> None:
+        """For prompts."""
+        self._set(self._many)
+
+    def write(self) -> None:
+        """For single tokens."""
+        self._set(self._few)
+
+    def _set(self, count: int) -> None:
+        if count != self._now:
+            self._now = count
+            torch.set_num_threads(count)
+            if count != self._many:
+                other = threading.Thread(target=torch.set_num_threads, args=(self._many,))
+                other.start()
+                other.join()
+
+
+def _ended() -> ModelError:
+    return ModelError("the process is about to end, and writes no turn any more", hint="ask before the program ends")
 
 
 def _as_model_error(error: BaseException) -> ModelError:
     """Every turn gets an error of its own, as each will be raised with a traceback of its own."""
     if isinstance(error, ModelError):
         own: Any = type(error)(error.args[0], hint=error.hint, raw=error.raw)
+        own.__cause__ = error.__cause__ or error
         return own if isinstance(own, ModelError) else error
     found = ModelError(f"the model failed: {error}", hint=_FAILED)
     found.__cause__ = error

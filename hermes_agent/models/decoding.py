@@ -17,9 +17,9 @@ from hermes_agent.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Decoder"]
+__all__ = ["BLOCK", "Decoder"]
 
-_BLOCK = 512
+BLOCK = 512
 """Prompt tokens a forward pass; between two passes a cancelled turn can stop."""
 
 _MESSAGE = 16
@@ -63,6 +63,10 @@ class Decoder:
         self.prefilled = 0
         self.decoded = 0
 
+    def forget(self) -> None:
+        """Forget what was read."""
+        self._cache, self._cached, self._bounds, self._read = None, [], [], 0
+
     def read(self, prompt: Sequence[int]) -> Generator[None, None, torch.Tensor]:
         """Read the prompt, pausing behind each block; returns the logits behind the last token."""
         ends = self._ends(prompt)
@@ -79,7 +83,7 @@ class Decoder:
 
     def _end(self, prompt: Sequence[int], start: int) -> int:
         """Where a block ends; it is never a single token, which would be read as if written."""
-        return len(prompt) if start + _BLOCK + 1 >= len(prompt) else start + _BLOCK
+        return len(prompt) if start + BLOCK + 1 >= len(prompt) else start + BLOCK
 
     def _ends(self, prompt: Sequence[int]) -> list[int] | None:
         """Where the blocks of a prompt end, whatever is kept of it: messages that are not very short are read apart."""
@@ -89,7 +93,7 @@ class Decoder:
         start = 0
         for at in range(1, len(prompt) + 1):
             opens = at < len(prompt) and prompt[at] in self._openers and at - start >= _MESSAGE
-            if opens or at - start == _BLOCK or at == len(prompt):
+            if opens or at - start == BLOCK or at == len(prompt):
                 ends.append(at)
                 start = at
         return ends

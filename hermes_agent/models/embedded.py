@@ -176,8 +176,8 @@ def _convert(gguf: Path, target: Path, progress: Progress) -> None:
 class _Embedded:
     """Loads the cached model, and no hub is asked anything."""
 
-    # It writes in int8 and reads in float32. What it wrote is read again, so that a turn is the same whether the
-    # one before is still in the cache or not.
+    # It writes in int8 and reads in bfloat16 or float32. What it wrote is read again, so that a turn is the same
+    # whether the one before is still in the cache or not.
     writes_as_it_reads = False
 
     def tokenizer(self) -> PreTrainedTokenizerBase:

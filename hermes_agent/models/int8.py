@@ -15,7 +15,7 @@ this at the same speed. Of reading in bfloat16, at twice the speed of float32, i
 from __future__ import annotations
 
 import warnings
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ from torch import nn
 __all__ = ["FEW", "quantise_decoding"]
 
 FEW = 4
-"""Tokens of one row that are read in int8. A turn's opening is as short, and would cost a pass over all of float32."""
+"""Tokens of one row that are read in int8. A turn's opening is as short; in float it would cost as much as many."""
 
 
 class _Int8Linear(nn.Module):
@@ -107,26 +107,4 @@ def quantise_decoding(model: nn.Module) -> bool:
             return False
     for parent, name, int8 in made:
         setattr(parent, name, int8)
-    _write_in_one_thread(model)
     return True
-
-
-def _write_in_one_thread(model: nn.Module) -> None:
-    """Keep the passes over a few tokens to one thread.
-
-    They are hundreds of small steps, behind each of which threads would wait for each other. Measured on two cores: a
-    token in 19 ms of one of them; in 18 ms of both if no other thread of the process has ever used torch, else in 35.
-    """
-
-    def before(_module: nn.Module, _given: tuple[Any, ...], options: dict[str, Any]) -> None:
-        threads.append(torch.get_num_threads())
-        ids: torch.Tensor | None = options.get("input_ids")
-        if ids is not None and ids.shape[-1] <= FEW:
-            torch.set_num_threads(1)
-
-    def after(*_: object) -> None:
-        torch.set_num_threads(threads.pop())
-
-    threads: list[int] = []
-    model.register_forward_pre_hook(before, with_kwargs=True)
-    model.register_forward_hook(after, always_call=True)

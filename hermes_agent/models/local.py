@@ -12,17 +12,16 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 
-from hermes_agent.errors import ConfigurationError, ContextLengthError, ModelError, ModelUnavailableError
+from hermes_agent.errors import ConfigurationError, ContextLengthError, ModelError
 from hermes_agent.formats.dialects import Dialect, calls_are_xml, guess_dialect
 from hermes_agent.formats.dialects import dialect as named_dialect
-from hermes_agent.formats.grammar import Tags, TurnGrammar
+from hermes_agent.formats.grammar import TurnGrammar
 from hermes_agent.formats.prompt import render_segments, template_segments, template_switches
 from hermes_agent.formats.segments import Segment, instructed, spelled
 from hermes_agent.models.base import Chunk, Guarantee, Request
@@ -32,23 +31,17 @@ from hermes_agent.models.checkpoint import (
     Source,
     available,
     bos_of,
-    context_length,
-    sampling_of,
-    stops_of,
     template_of,
 )
 from hermes_agent.models.permission import check_requests_allowed
 from hermes_agent.models.thinking import thought_budget
 from hermes_agent.reasoning import Reasoning
-from hermes_agent.sampling import Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from hermes_agent.models.batching import Batch
-    from hermes_agent.models.decoding import Decoder
-    from hermes_agent.models.mask import TurnBackend, TurnProcessor
-    from hermes_agent.models.writer import Vocabulary, Writer
+    from hermes_agent.models.loading import Loaded
+    from hermes_agent.models.writer import Writer
 
 __all__ = ["LocalModel"]
 
@@ -124,7 +117,7 @@ class LocalModel:
         self._known_tokenizer: PreTrainedTokenizerBase | None = None
         self._tokenizing = threading.Lock()
         self._loading = threading.Lock()
-        self._loaded: _Loaded | None = None
+        self._loaded: Loaded | None = None
 
     @classmethod
     def from_objects(
@@ -195,7 +188,7 @@ class LocalModel:
     @property
     def batch_size(self) -> int:
         """Most turns that are written together; 1 once it is known that this model's attention cannot be shared."""
-        return self._batch_size
+        return self._loaded.batch_size if self._loaded else self._batch_size
 
     @property
     def prefilled_tokens(self) -> int:
@@ -220,68 +213,24 @@ class LocalModel:
         """
         self._ready()
 
-    def _ready(self) -> _Loaded:
+    def _ready(self) -> Loaded:
         with self._loading:
             if self._loaded is None:
                 check_requests_allowed(self)
                 self._loaded = available(self._load, self.name)
             return self._loaded
 
-    def _load(self) -> _Loaded:
-        from hermes_agent.models.batching import Batch
-        from hermes_agent.models.decoding import Decoder
-        from hermes_agent.models.mask import TurnBackend
-        from hermes_agent.models.slots import Slots, can_share
-        from hermes_agent.models.tokens import encode_segments
-        from hermes_agent.models.writer import Vocabulary, Writer
+    def _load(self) -> Loaded:
+        from hermes_agent.models.loading import load
 
-        tokenizer = self._tokenizer
-        if not tokenizer.is_fast:
-            raise ModelUnavailableError(
-                f"{self.name!r} has a tokenizer written in Python, {type(tokenizer).__name__!r}, which the grammar "
-                "engine cannot read",
-                hint="use a checkpoint that ships a tokenizer.json",
-            )
-        model = self._source.model()
-        model.train(mode=False)
-        stop_ids, stop_strings = stops_of(model, tokenizer, self.dialect)
-        config = model.config.get_text_config()
-        backend = TurnBackend(model, tokenizer, vocab_size=config.vocab_size, stop_ids=stop_ids)
-        own = self._source.writes_as_it_reads
-        [] if own else encode_segments(tokenizer, [Segment(self.dialect.turn_open)])[:1]
-        decoder = Decoder(
-            model,
+        return load(
+            self._source,
+            self._tokenizer,
+            self.dialect,
+            name=self.name,
+            context=self._asked_length,
             reuse_prefix=self._reuse_prefix,
-            reuse_decoded=own,
-            openers=frozenset()
-            if own
-            else frozenset(encode_segments(tokenizer, [Segment(self.dialect.turn_open)])[:1]),
-        )
-        vocabulary = Vocabulary(
-            stop_ids, backend.bytes_of, lambda markup: encode_segments(tokenizer, [Segment(markup)])
-        )
-        _warm_up(
-            decoder,
-            Writer(
-                tokenizer.encode("a b"),
-                vocabulary,
-                sampling=Sampling(),
-                limit=1,
-                processor=backend.get_cfg_logits_processor(r"start: /(.|\n)*/"),
-            ),
-        )
-        self._batch_size = self._batch_size if can_share(model, decoder.cache) else 1
-        backend.compiled = decoder.prefilled = 0
-        return _Loaded(
-            tokenizer=tokenizer,
-            backend=backend,
-            decoder=decoder,
-            vocabulary=vocabulary,
-            tags=Tags.of(tokenizer, self.dialect),
-            stop_strings=stop_strings,
-            context_length=self._asked_length or context_length(config, tokenizer),
-            sampling=self.dialect.sampling.over(sampling_of(model)),
-            batch=Batch(decoder, Slots(model, decoder.options), self._batch_size),
+            batch_size=self._batch_size,
         )
 
     async def generate(self, request: Request) -> AsyncGenerator[Chunk, None]:
@@ -312,7 +261,7 @@ class LocalModel:
                         "checked" if step.lost else None,  # the mask was given up in the middle of the turn
                     )
 
-    def _writer(self, loaded: _Loaded, request: Request) -> Writer:
+    def _writer(self, loaded: Loaded, request: Request) -> Writer:
         """Render, tokenise and set up one turn; nothing is read or written yet."""
         from hermes_agent.models.writer import Writer
 
@@ -417,36 +366,3 @@ class LocalModel:
         # Some templates open the thought themselves; here the model does, so that the turn is whole.
         bare = text.rstrip("\n").removesuffix(self.dialect.think_open)
         return bare if len(bare) < len(text.rstrip("\n")) else text
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """Everything that exists once the weights are there."""
-
-    tokenizer: PreTrainedTokenizerBase
-    backend: TurnBackend
-    decoder: Decoder
-    vocabulary: Vocabulary
-    tags: Tags
-    stop_strings: tuple[str, ...]
-    context_length: int
-    sampling: Sampling
-    batch: Batch
-    compiling: threading.Lock = field(default_factory=threading.Lock)
-
-    def processor(self, grammar: str) -> TurnProcessor:
-        """What keeps one turn to a grammar."""
-        with self.compiling:
-            return self.backend.get_cfg_logits_processor(grammar).twin()
-
-
-def _warm_up(decoder: Decoder, writer: Writer) -> None:
-    """The first passes and the first mask of a process are slow; no turn should pay for them."""
-    reading = decoder.read(writer.prompt)
-    while True:
-        try:
-            next(reading)
-        except StopIteration as end:
-            writer.write(end.value)
-            break
-    decoder.forward(writer.new)

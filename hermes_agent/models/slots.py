@@ -39,11 +39,16 @@ def can_share(model: PreTrainedModel, cache: DynamicCache) -> bool:
     """
     unwrapped: Any = getattr(model, "get_base_model", lambda: model)()
     taken = inspect.signature(unwrapped.forward).parameters
-    rope: Any = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    config: Any = model.config.get_text_config()
+    rope: Any = getattr(config, "rope_parameters", None) or {}
+    ropes = [rope, *(value for value in rope.values() if isinstance(value, dict))]
     return (
         {"attention_mask", "position_ids"} <= taken.keys()
-        and "mrope_section" not in rope
-        and all(type(layer) is DynamicLayer for layer in cache.layers)
+        and not any("mrope_section" in each for each in ropes)
+        # Their frequencies follow the longest of all rows.
+        and not any(each.get("rope_type") in ("dynamic", "longrope") for each in ropes)
+        and "local" not in (getattr(config, "attention_layers", None) or ())  # a window by the place in the cache
+        and all(type(layer) is DynamicLayer and layer.is_initialized for layer in cache.layers)
     )
 
 
@@ -118,6 +123,8 @@ class Slots:
             layer.move(last, place)
         self._shared.lengths[place] = self._shared.lengths[last]
         self._shared.lengths.pop()
+        for layer in self._layers:
+            layer.shrink()
 
     def clear(self) -> None:
         """Let all go, and their memory with them."""
@@ -133,7 +140,8 @@ class Slots:
             if self._by_row:
                 options["lengths"] = [n + 1 for n in lengths]
             elif len(set(lengths)) > 1:
-                options["attention_mask"] = torch.arange(max(lengths) + 1, device=device) <= positions[:, None]
+                seen = torch.arange(max(lengths) + 1, device=device) <= positions[:, None]
+                options["attention_mask"] = seen.long()
             self._shared.indexes.clear()
             out: Any = self._model(
                 input_ids=torch.tensor(tokens, device=device)[:, None],
@@ -163,7 +171,10 @@ class _Shared:
 
 
 class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_subclass__
-    """Keys and values of one layer, ``[slots, heads, room, size]``."""
+    """Keys and values of one layer, ``[slots, heads, room, size]``; behind a slot's end are zeros.
+
+    What is masked must be a number all the same: nothing times NaN is NaN.
+    """
 
     def __init__(self, shared: _Shared) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # of transformers
@@ -185,6 +196,7 @@ class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_subcl
         self._grow(place + 1, length + 1)
         for own, new in zip(self._held(), (keys, values), strict=True):
             own[place, :, :length] = new[0]
+            own[place, :, length:] = 0
 
     def move(self, source: int, target: int) -> None:
         """Copy a slot to another."""
@@ -192,9 +204,18 @@ class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_subcl
         if source != target:
             for own in self._held():
                 own[target, :, :length] = own[source, :, :length]
+                own[target, :, length:] = 0
+
+    def shrink(self) -> None:
+        """Give back what a long turn, or many, needed and nobody needs any more."""
+        keys, values = self._held()
+        slots, longest = len(self._shared.lengths), self.get_seq_length()
+        if keys.shape[0] > 4 * slots or keys.shape[2] > 2 * (longest + _ROOM):
+            self.keys = keys[: 2 * slots, :, : longest + _ROOM].clone()
+            self.values = values[: 2 * slots, :, : longest + _ROOM].clone()
 
     def _grow(self, slots: int, room: int) -> None:
-        """Make sure of so many slots and so much room in each. Zeros: what is masked must be a number all the same."""
+        """Make sure of so many slots and so much room in each."""
         keys, values = self._held()
         have, length = keys.shape[0], keys.shape[2]
         if slots <= have and room <= length:
