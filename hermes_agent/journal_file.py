@@ -115,7 +115,12 @@ class JournalFile:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        if not self._is_journal(connection):
+        connection.execute("BEGIN")  # one look: another process may be making it a journal just now
+        try:
+            made = self._is_journal(connection)
+        finally:
+            connection.execute("COMMIT")
+        if not made:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 if not self._is_journal(connection):  # nobody was faster

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 import pytest
 
@@ -113,7 +114,12 @@ async def test_without_a_budget_half_of_the_turn_is_left_for_the_answer(any_mode
 
 @pytest.mark.anyio
 async def test_a_turn_is_taken_up_inside_its_thought_and_behind_it(any_model: LocalModel) -> None:
-    grammar = TurnGrammar([book], bool, reasoning="on")
+    def stay(city: Literal["Oslo", "Rome"], breakfast: bool = False) -> str:
+        """Book a room."""
+        return city
+
+    # Nothing in it but the thought is as long as the model likes, so that every turn comes to its end.
+    grammar = TurnGrammar([stay], bool, reasoning="on", parallel=False)
     text, _ = await turn(
         any_model, grammar=grammar.in_thought(), reasoning=Reasoning("on", max_tokens=12),
         prefix="<think>\nLet me see", max_tokens=300,
