@@ -3,8 +3,8 @@
 python -m benchmarks.extraction --data FOLDER [--rows 5] [--out FOLDER] [--instructor PYTHON] [--json FILE]
 
 FOLDER holds JSONL files of rows ``{"id", "text", "schema", "gold"}``. All contenders get the same messages, with the
-same worked examples of rows that are not scored, write greedily, and take turns row by row, so that a busy moment hits
-each of them. With ``--out`` every output is kept there, and a later call goes on where this one ended.
+same worked examples of rows that are not scored, write greedily, and take turns at a few rows each, so that a busy
+moment hits each of them. With ``--out`` every output is kept there, and a later call goes on where this one ended.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import Contender, Instructor, Ours, Outlines, Task, Weights, problems, served
+from benchmarks.contenders import AT_ONCE, Contender, Instructor, Ours, Outlines, Task, Weights, problems, served
 from benchmarks.report import figure, machine, save, table
 
 ROOT = Path(__file__).resolve().parent.parent
 SCORED = 200
 WORKED = 2
-BLOCK = 5
+SLOTS = 4
 LABELS = {
     "hermes": "hermes_agent",
     "free": "the same, unconstrained",
@@ -101,7 +101,7 @@ def contenders(names: Sequence[str], python: Path, tokens: int, closing: ExitSta
             case "outlines":
                 made[name] = Outlines(weights, tokens)
             case "instructor":
-                made[name] = asked = Instructor(python, server(closing), tokens)
+                made[name] = asked = Instructor(python, server(closing), tokens, SLOTS)
                 closing.callback(asked.close)
             case _:
                 made[name] = served(server(closing), tokens)
@@ -109,10 +109,10 @@ def contenders(names: Sequence[str], python: Path, tokens: int, closing: ExitSta
 
 
 def server(closing: ExitStack) -> str:
-    """A llama.cpp server of one's own, with one slot, so that nobody finds another's prompt in its cache."""
+    """A llama.cpp server of one's own, so that nobody finds another's prompt in its cache."""
     from tests.llama_server import LlamaServer
 
-    started = LlamaServer(slots=1, tokens=8192)
+    started = LlamaServer(slots=SLOTS, tokens=4096)
     closing.callback(lambda: started)  # it runs for as long as somebody holds it
     return started.url
 
@@ -157,23 +157,34 @@ def run(sets: Mapping[str, list[Sample]], made: Mapping[str, Contender], log: Lo
             log.mend(of, name)
     done = {(of, name): {line["id"] for line in log.lines(of, name)} for of in sets for name in made}
     names = list(made)
-    for at, (of, sample) in enumerate(interleaved(sets)):
+    for at, (of, together) in enumerate(interleaved(sets)):
         for name in names if at % 2 else reversed(names):
-            if sample.id in done[of, name]:
+            left = [sample for sample in together if sample.id not in done[of, name]]
+            if not left:
                 continue
             began, worked_before = time.perf_counter(), time.process_time()
-            line = made[name].take(sample.task, sample.text)
+            lines = made[name].take(left[0].task, [sample.text for sample in left])
             seconds, cpu = time.perf_counter() - began, time.process_time() - worked_before
-            log.add(of, name, {"id": sample.id, **line, "seconds": round(seconds, 4), "cpu": round(cpu, 4)})
-        print(f"{at + 1} {of} {sample.id}", file=sys.stderr, flush=True)
+            cost = {"seconds": round(seconds / len(left), 4), "cpu": round(cpu / len(left), 4)}
+            for sample, line in zip(left, lines, strict=True):
+                log.add(of, name, {"id": sample.id, **line, **cost})
+        print(f"{at + 1} {of} {len(together)} rows", file=sys.stderr, flush=True)
 
 
-def interleaved(sets: Mapping[str, list[Sample]]) -> Iterator[tuple[str, Sample]]:
-    """A few rows of a set, then of the next: as in a job, most prompts begin like the one before."""
-    for place in range(0, max(map(len, sets.values())), BLOCK):
-        for of, found in sets.items():
-            rows = found[place : place + BLOCK]
-            yield from ((of, sample) for sample in sorted(rows, key=lambda sample: sample.task.key))
+def interleaved(sets: Mapping[str, list[Sample]]) -> Iterator[tuple[str, list[Sample]]]:
+    """A few rows of a set that have one schema, as those of a job have, then of the next set."""
+    blocks = {of: list(_blocks(found)) for of, found in sets.items()}
+    for place in range(max(map(len, blocks.values()))):
+        for of, found in blocks.items():
+            yield from ((of, together) for together in found[place : place + 1])
+
+
+def _blocks(found: Sequence[Sample]) -> Iterator[list[Sample]]:
+    left = list(found)
+    while left:
+        together = [sample for sample in left if sample.task is left[0].task][:AT_ONCE]
+        left = [sample for sample in left if sample not in together]
+        yield together
 
 
 def warm_up(sets: Mapping[str, list[Sample]], made: Mapping[str, Contender], log: Log) -> None:
@@ -182,7 +193,7 @@ def warm_up(sets: Mapping[str, list[Sample]], made: Mapping[str, Contender], log
         for task in {id(sample.task): sample.task for sample in found}.values():
             for name, contender in made.items():
                 if len(log.lines(of, name)) < len(found):
-                    contender.take(task, task.examples[0][0] if task.examples else "Nothing.")
+                    contender.take(task, [task.examples[0][0] if task.examples else "Nothing."])
 
 
 def measure(sets: Mapping[str, Sequence[Sample]], name: str, log: Log) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """instructor on an OpenAI-compatible server, one request a line on stdin: a process of its own, without this package.
 
-Run as ``python instructor_worker.py URL MAX_TOKENS``. A line is ``{"schema", "messages"}``; the answer on stdout is
-``{"output": …}`` or ``{"error": {"type", "message", "raw"}}``.
+Run as ``python instructor_worker.py URL MAX_TOKENS SLOTS``. A line is ``{"schema", "rows"}``, a row the messages of a
+request; the answer on stdout is a list of ``{"output": …}`` or ``{"error": {"type", "message", "raw"}}``.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import instructor
@@ -38,23 +40,27 @@ def raw_of(error: Exception) -> str:
 
 
 def main() -> None:
-    url, tokens = sys.argv[1], int(sys.argv[2])
+    url, tokens, slots = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     client = instructor.from_openai(OpenAI(base_url=url, api_key="-"), mode=instructor.Mode.JSON_SCHEMA)
     models: dict[str, type[BaseModel]] = {}
-    for line in sys.stdin:
-        asked = json.loads(line)
-        key = json.dumps(asked["schema"], sort_keys=True)
-        model = models.setdefault(key, model_of(asked["schema"])) if key not in models else models[key]
-        answer: dict[str, Any]
+
+    def ask(model: type[BaseModel], messages: Any) -> dict[str, Any]:
         try:
             made = client.create(
-                model="embedded", messages=asked["messages"], response_model=model, max_retries=0,
-                temperature=0.0, max_tokens=tokens,
+                model="embedded", messages=messages, response_model=model, max_retries=0, temperature=0.0,
+                max_tokens=tokens,
             )  # fmt: skip
-            answer = {"output": made.model_dump(by_alias=True, exclude_none=True)}
         except Exception as error:  # noqa: BLE001  # whatever instructor raises is the row's error
-            answer = {"error": {"type": type(error).__name__, "message": str(error)[:500], "raw": raw_of(error)}}
-        print(json.dumps(answer), flush=True)
+            return {"error": {"type": type(error).__name__, "message": str(error)[:500], "raw": raw_of(error)}}
+        return {"output": made.model_dump(by_alias=True, exclude_none=True)}
+
+    with ThreadPoolExecutor(slots) as pool:
+        for line in sys.stdin:
+            asked = json.loads(line)
+            key = json.dumps(asked["schema"], sort_keys=True)
+            if key not in models:
+                models[key] = model_of(asked["schema"])
+            print(json.dumps(list(pool.map(partial(ask, models[key]), asked["rows"]))), flush=True)
 
 
 if __name__ == "__main__":
