@@ -119,7 +119,8 @@ class JournalFile:
         try:
             made = self._is_journal(connection)
         finally:
-            connection.execute("COMMIT")
+            if connection.in_transaction:  # as below
+                connection.execute("ROLLBACK")
         if not made:
             connection.execute("BEGIN IMMEDIATE")
             try:

@@ -114,8 +114,11 @@ async def test_an_engine_that_panics_fails_its_own_turn(monkeypatch: pytest.Monk
 
 
 async def test_without_a_thread_there_is_an_error_and_later_there_are_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, _ = loaded()
+    model, batch = loaded()
     (expected,) = await outcomes(model, 1)
+    with anyio.fail_after(60):
+        while batch._thread is not None:  # it may still look whether something has come
+            await anyio.sleep(0.001)
     start = threading.Thread.start
 
     def refused(self: threading.Thread) -> None:

@@ -632,7 +632,7 @@ def test_a_checkpoint_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("package", ["torch", "transformers"])
 def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("decoding", "mask", "tokens"):
+    for module in ("batching", "decoding", "loading", "mask", "slots", "tokens", "writer"):
         monkeypatch.delitem(sys.modules, f"hermes_agent.models.{module}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ModelUnavailableError, match=f"needs the package '{package}'") as caught:

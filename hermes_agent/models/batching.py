@@ -148,10 +148,14 @@ class Batch:
             if len(self._writing) >= self._most or not self._waiting:
                 return False
             turn = self._waiting.popleft()
-        self._reading = turn, self._decoder.read(turn.writer.prompt)
+        self._reading = turn, self._blocks(turn)
+        return True
+
+    def _blocks(self, turn: _Turn) -> Generator[None, None, torch.Tensor]:
+        """Read a prompt, pausing behind each block; returns the logits behind its last token."""
         if len(self._writing) == 1 and not self._slots:
             self._slots.join(self._decoder.cache)  # whoever was alone has to make room for the prompt
-        return True
+        return (yield from self._decoder.read(turn.writer.prompt))
 
     def _begin(self, turn: _Turn, logits: torch.Tensor) -> None:
         """Draw the first token behind a prompt. A turn that is alone stays in the decoder's cache."""
