@@ -117,7 +117,7 @@ async def test_without_a_thread_there_is_an_error_and_later_there_are_turns(monk
     model, batch = loaded()
     (expected,) = await outcomes(model, 1)
     with anyio.fail_after(60):
-        while batch._thread is not None:  # it may still look whether something has come
+        while batch._thread is not None:  # noqa: ASYNC110  # it may still look whether something has come
             await anyio.sleep(0.001)
     start = threading.Thread.start
 
