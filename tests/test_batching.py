@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +28,7 @@ from hermes_agent.sampling import Sampling
 
 torch = pytest.importorskip("torch", reason="the extra `local` is not installed")
 
-from tests.test_local import LONG, tiny, turn, weights  # noqa: E402  # it needs torch
+from tests.test_local import LONG, on_two_loops, tiny, turn, weights  # noqa: E402  # it needs torch
 
 pytestmark = pytest.mark.anyio
 
@@ -164,17 +163,10 @@ def test_event_loops_share_a_batch() -> None:
     batch.load()
     done: list[str] = []
 
-    def loop(backend: str) -> None:
-        async def main() -> None:
-            done.extend(await together(batch, [Request([UserMessage("Hi")], grammar=LONG, max_tokens=4)] * 2))
+    async def main() -> None:
+        done.extend(await together(batch, [Request([UserMessage("Hi")], grammar=LONG, max_tokens=4)] * 2))
 
-        anyio.run(main, backend=backend)
-
-    threads = [threading.Thread(target=loop, args=(backend,)) for backend in ("asyncio", "trio")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    on_two_loops(main)
     assert len(done) == 4
     assert len(set(done)) == 1
 

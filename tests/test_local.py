@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -501,21 +501,25 @@ async def test_waiting_for_the_model_can_be_cancelled(gated: tuple[LocalModel, G
     assert (await turn(model, max_tokens=1))[1].output_tokens == 1
 
 
-def test_two_event_loops_share_a_model(gated: tuple[LocalModel, Gate]) -> None:
-    model, gate = gated
-    done: list[str] = []
-
-    def loop(backend: str) -> None:
-        async def main() -> None:
-            done.extend([(await turn(model, grammar=LONG, max_tokens=4))[0] for _ in range(3)])
-
-        anyio.run(main, backend=backend)
-
-    threads = [threading.Thread(target=loop, args=(backend,)) for backend in ("asyncio", "trio")]
+def on_two_loops(main: Callable[[], Awaitable[None]]) -> None:
+    """Run it on an event loop of either kind, each in a thread, at the same time."""
+    threads = [
+        threading.Thread(target=anyio.run, args=(main,), kwargs={"backend": name}) for name in ("asyncio", "trio")
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
+
+
+def test_two_event_loops_share_a_model(gated: tuple[LocalModel, Gate]) -> None:
+    model, gate = gated
+    done: list[str] = []
+
+    async def main() -> None:
+        done.extend([(await turn(model, grammar=LONG, max_tokens=4))[0] for _ in range(3)])
+
+    on_two_loops(main)
     assert len(done) == 6
     assert len(set(done)) == 1
     assert gate.most_inside == 1

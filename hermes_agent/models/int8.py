@@ -20,9 +20,9 @@ from typing import cast
 import torch
 from torch import nn
 
-__all__ = ["FEW", "quantise_decoding"]
+__all__ = ["quantise_decoding"]
 
-FEW = 4
+_FEW = 4
 """Tokens of one row that are read in int8. A turn's opening is as short; in float it would cost as much as many."""
 
 
@@ -47,7 +47,7 @@ class _Int8Linear(nn.Module):
         self._packed = torch.ops.quantized.linear_prepack(quantised, None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.dim() < 2 or x.shape[-2] > FEW:
+        if x.dim() < 2 or x.shape[-2] > _FEW:
             read = nn.functional.linear(x.to(self.weight.dtype), self.weight).float()
             return read if self._shift is None else read.add_(self._shift)
         steps, lowest, scale = self._rows.quantised(x)
