@@ -8,8 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hermes_agent import Conversation
-from hermes_agent.messages import AssistantMessage
+from hermes_agent.trace import Trace
 
 HERE = Path(__file__).parent
 QUESTIONS = {
@@ -24,11 +23,11 @@ def ask(question: str, saved: Path) -> list[str]:
     command = [sys.executable, "-m", "hermes_agent.cli", "run", question, "--model", "embedded", "--temperature", "0"]
     for tool in ("hermes_agent.toolbox:calculator", "hermes_agent.toolbox:clock", str(HERE / "trains.py:next_train")):
         command += ["--tools", tool]
-    command += ["--examples", str(HERE / "examples.json"), "--max-tokens", "200", "--save", str(saved)]
+    command += ["--examples", str(HERE / "examples.json"), "--max-tokens", "200", "--trace", str(saved)]
     print(f"\n$ hermes-sdk run {question!r} ...", flush=True)
-    subprocess.run(command, check=True)
-    conversation = Conversation.from_json(saved.read_text(encoding="utf-8"))
-    return [call.name for turn in conversation if isinstance(turn, AssistantMessage) for call in turn.tool_calls]
+    saved.unlink(missing_ok=True)
+    subprocess.run(command, check=False)  # a run whose answer went wrong has called its tools all the same
+    return [call.name for step in Trace.load(saved).steps for call in step.calls]
 
 
 def main() -> int:
@@ -36,7 +35,7 @@ def main() -> int:
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         for question, tool in QUESTIONS.items():
-            called = ask(question, Path(folder) / "conversation.json")
+            called = ask(question, Path(folder) / "run.json")
             right = called[:1] == [tool]
             wrong += not right
             print(
