@@ -10,11 +10,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import copy
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar
-from weakref import WeakSet, finalize
+from weakref import WeakKeyDictionary, WeakSet, finalize
 
 from hermes_agent import journal_rows
 from hermes_agent.errors import ConfigurationError, HermesError
@@ -74,8 +75,8 @@ class Journal:
         self._sync: Literal["full", "normal"] = sync
         self._busy_seconds = busy_seconds
         self._waiting: deque[Entry] = deque()
-        self._refused: WeakSet[object] = WeakSet()
-        """Writers of whom a record was refused: what they have under way belongs to the history that was refused."""
+        self._refused: WeakKeyDictionary[object, JournalError] = WeakKeyDictionary()
+        """Writers of whom a record was refused, and why: what they have under way belongs behind that record."""
         self._closed = False
         self._file, self._finalizer = self._unopened()
         _journals.add(self)
@@ -150,7 +151,7 @@ class Journal:
             except BaseException as error:
                 for entry in entries:
                     # One each: an exception that several tasks raise collects the tracebacks of all.
-                    entry.error = entry.error or self._problem(error)
+                    self._refuse(entry, entry.error or self._problem(error))
                 if not isinstance(error, Exception):
                     raise
 
@@ -158,16 +159,22 @@ class Journal:
         import sqlite3
 
         for entry in entries:
+            if entry.writer is not None and (refused := self._refused.get(entry.writer)) is not None:
+                entry.error = copy(refused)
+                continue
             try:
-                refused = entry.writer is not None and entry.writer in self._refused
-                there = entry.at + 1 if refused else journal_rows.insert(connection, entry)
+                there = journal_rows.insert(connection, entry)
             except (sqlite3.DataError, OverflowError) as error:  # too long for SQLite: a matter of this one alone
-                entry.error = self._problem(error)
+                self._refuse(entry, self._problem(error))
                 continue
             if there is not None:
-                if entry.writer is not None:
-                    self._refused.add(entry.writer)
-                entry.error = self._out_of_turn(entry, there)
+                self._refuse(entry, self._out_of_turn(entry, there))
+
+    def _refuse(self, entry: Entry, error: JournalError) -> None:
+        entry.error = error
+        if entry.writer is not None:
+            # A copy that nobody raises: a traceback would hold the writer, and with it its place in here.
+            self._refused.setdefault(entry.writer, copy(error))
 
     def _out_of_turn(self, entry: Entry, there: int) -> JournalError:
         if entry.at < there:

@@ -93,7 +93,7 @@ class Entry:
     about: str | None
     writer: object | None = None
     written: bool = False
-    error: Exception | None = None
+    error: JournalError | None = None
 
     @classmethod
     def of(cls, run_id: str, at: int, record: Record, writer: object | None = None) -> Entry:

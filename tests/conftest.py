@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.llama_server import LlamaServer
+pytest.register_assert_rewrite("tests.kill_laws")  # else its assertions do not tell what they found
+
+from tests.llama_server import LlamaServer  # noqa: E402
 
 # A shell that runs the tests in the background has Ctrl-C ignored, and with them every program that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
