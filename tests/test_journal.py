@@ -224,10 +224,9 @@ async def test_behind_a_record_that_found_no_room_the_want_of_room_is_what_is_to
     """Several calls of a run end at once; whichever is heard first must name the disk, not the gap."""
     await fill(journal, "run", RunBegan("q"))
     lost, other = Writer(), Writer()
-    with journal._file.lock:
-        connection = journal._file.connection()
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        connection.execute(f"PRAGMA max_page_count = {pages}")
+    connection = journal._file.connection()  # pyright: ignore[reportPrivateUsage]  # the limit is one of a connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(JournalError, match="cannot be written: database or disk is full"):
         await journal.append("run", 1, PartWritten(1, "x" * 100_000), writer=lost)
     with pytest.raises(JournalError, match="cannot be written: database or disk is full"):
