@@ -83,9 +83,10 @@ class Chunking:
 
     def __post_init__(self) -> None:
         for name in ("tokens", "concurrency"):
-            if getattr(self, name) < 1:
+            value: object = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
                 raise ConfigurationError(
-                    f"Chunking({name}={getattr(self, name)!r}) allows nothing", hint="use 1 or more"
+                    f"Chunking({name}={value!r}) allows nothing", hint="use a whole number from 1 on"
                 )
         if not 0 <= self.overlap <= self.tokens // 2:
             raise ConfigurationError(

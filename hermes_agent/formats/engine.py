@@ -61,10 +61,10 @@ def compiled(lark: str) -> LLMatcher:
 _TRIAL_FUEL = 4_000_000
 """What one schema may take: about half a second."""
 
-_LONGEST_TRIAL = 2_000_000
+_LONGEST_TRIED = 2_000_000
 """Characters of a schema that is worth a try."""
 
-_MOST_PARTS = 8_000
+_MOST_TRIED = 8_000
 """Objects in a schema that is worth a try: more may take more than a second and a half, whatever the fuel."""
 
 
@@ -72,7 +72,7 @@ def refusal(schema: str) -> str:
     """Why the engine does not compile a JSON schema with its options; empty if it does."""
     from llguidance import LLMatcher, LLParserLimits
 
-    if len(schema) > _LONGEST_TRIAL or schema.count("{") > _MOST_PARTS:
+    if len(schema) > _LONGEST_TRIED or schema.count("{") > _MOST_TRIED:
         return "schema too large"
     matcher = LLMatcher(
         byte_tokenizer(),

@@ -125,7 +125,7 @@ def in_schema_order(value: Any, schema: Mapping[str, Any] | bool) -> Any:
 def _prepared(text: str, bounds: Bounds) -> Prepared | Nothing:
     schema = json.loads(text)
     algebra = Algebra()
-    if text.count("{") > _MOST_PARTS:
+    if text.count("{") > _MOST_WORKED_OUT:
         return _outermost(schema, "it is too large")
     try:
         shape = read(schema, algebra)
@@ -163,7 +163,7 @@ def _as_it_is(schema: Any) -> Prepared | Nothing:
     return _outermost(schema, error) if error else Prepared(ready, (warning,), notes=(Placed(warning, ""),))
 
 
-_MOST_PARTS = 40_000
+_MOST_WORKED_OUT = 40_000
 """Objects in a schema that is worked out: about a second's work."""
 
 _LONGEST_AS_IT_IS = 50_000

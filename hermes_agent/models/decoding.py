@@ -17,7 +17,7 @@ from hermes_agent.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["BLOCK", "Decoder"]
+__all__ = ["BLOCK", "Decoder", "forward_takes"]
 
 BLOCK = 512
 """Prompt tokens a forward pass; between two passes a cancelled turn can stop."""
@@ -163,5 +163,10 @@ class Decoder:
 
 def _last_only(model: PreTrainedModel) -> dict[str, Any]:
     """Ask for the last position's logits only: a prompt's worth of them is gigabytes at 150,000 tokens."""
+    return {"logits_to_keep": 1} if "logits_to_keep" in forward_takes(model) else {}
+
+
+def forward_takes(model: PreTrainedModel) -> frozenset[str]:
+    """The names of what a model's forward pass takes."""
     unwrapped = getattr(model, "get_base_model", lambda: model)()  # an adapter's forward takes anything
-    return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(unwrapped.forward).parameters else {}
+    return frozenset(inspect.signature(unwrapped.forward).parameters)

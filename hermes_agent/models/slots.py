@@ -10,7 +10,6 @@ slot's end is masked; on the CPU the embedded model does not even look at it, se
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,8 @@ import torch
 from torch import nn
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
+
+from hermes_agent.models.decoding import forward_takes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,13 +38,11 @@ def can_share(model: PreTrainedModel, cache: DynamicCache) -> bool:
         model: The weights.
         cache: One that the model has read something into.
     """
-    unwrapped: Any = getattr(model, "get_base_model", lambda: model)()
-    taken = inspect.signature(unwrapped.forward).parameters
     config: Any = model.config.get_text_config()
     rope: Any = getattr(config, "rope_parameters", None) or {}
     ropes = [rope, *(value for value in rope.values() if isinstance(value, dict))]
     return (
-        {"attention_mask", "position_ids"} <= taken.keys()
+        {"attention_mask", "position_ids"} <= forward_takes(model)
         and not any("mrope_section" in each for each in ropes)
         # Their frequencies follow the longest of all rows.
         and not any(each.get("rope_type") in ("dynamic", "longrope") for each in ropes)
