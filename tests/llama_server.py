@@ -76,6 +76,7 @@ class LlamaServer:
         params.hostnames, params.port = ["127.0.0.1"], port
         params.use_jinja, params.chat_template = True, _TEMPLATE
         params.warmup = False
+        params.cache_ram_mib = 0  # else it keeps up to 8 GiB of prompts that have left their slots
         params.cpuparams.n_threads = 1
         params.cpuparams_batch.n_threads = 1
         params.endpoint_slots = params.endpoint_metrics = True
