@@ -207,7 +207,7 @@ async def test_only_so_many_requests_are_in_flight(llama: LlamaServer) -> None:
 
     async def one() -> None:
         nonlocal most
-        async with aclosing(model.generate(Request([UserMessage("Hi")], max_tokens=4))) as chunks:
+        async with aclosing(model.generate(Request([UserMessage("Hi")], max_tokens=40))) as chunks:
             async for _ in chunks:
                 most = max(most, await asyncio.to_thread(llama.busy))
 

@@ -48,7 +48,7 @@ async def answer_really(llama: LlamaServer, fault: Fault, wire: Wire) -> Came:
 
 
 async def ask_really(llama: LlamaServer, fault: Fault, wire: Wire, runs: list[int], **options: Any) -> Came:
-    timeouts = Timeouts(connect=10.0, first_token=60.0, between_tokens=3.0)
+    timeouts = Timeouts(connect=10.0, first_token=60.0, between_tokens=3.0 if fault.kind == "stall" else 60.0)
     with FaultyProxy(llama.url, fault) as proxy, anyio.fail_after(120):
         model = Endpoint("smollm2", server="llamacpp", base_url=proxy.url, wire=wire, timeouts=timeouts)
         result: RunResult[Any] | HermesError

@@ -448,13 +448,14 @@ async def test_closing_a_turn_stops_it_within_a_token(gated: tuple[LocalModel, G
 @both_loops
 async def test_cancelling_a_turn_stops_it_within_a_token(gated: tuple[LocalModel, Gate]) -> None:
     model, _ = gated
-    before = model.decoded_tokens
+    before = at = model.decoded_tokens
     with anyio.CancelScope() as scope:
         async for _ in model.generate(Request([UserMessage("Hello")], grammar=LONG)):
             if model.decoded_tokens - before >= 3:
                 scope.cancel()
+                at = model.decoded_tokens  # the model does not wait for its reader
     assert scope.cancelled_caught
-    assert model.decoded_tokens - before <= 4
+    assert before < model.decoded_tokens <= at + 1
     text, _ = await turn(model, grammar=LONG, max_tokens=2)
     assert text
 

@@ -326,7 +326,7 @@ async def test_a_run_out_of_time_says_so(seen: Seen) -> None:
         return ""
 
     made: Agent[None, str] = Agent(
-        ScriptedModel([calls(("hangs", {}))]), tools=[hangs], hooks=[seen.hook()], limits=Limits(seconds=0.05)
+        ScriptedModel([calls(("hangs", {}))]), tools=[hangs], hooks=[seen.hook()], limits=Limits(seconds=1)
     )
     with pytest.raises(LimitExceededError):
         await made.run("Hi")

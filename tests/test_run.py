@@ -457,7 +457,7 @@ NO_NAP = call("nap", minutes=1)
     [
         ([TWO, TWO], add, Limits(tool_calls=3), LimitExceededError),
         ([TWO, TWO], add, Limits(steps=1), LimitExceededError),
-        ([TWO, NAPS], add, Limits(seconds=0.2, tool_seconds=None), LimitExceededError),
+        ([TWO, NAPS], add, Limits(seconds=1, tool_seconds=None), LimitExceededError),
         ([TWO, NO_NAP, NO_NAP], add, Limits(corrections=1), InvalidTurnError),
         ([TWO], add, Limits(), ModelError),
     ],

@@ -9,6 +9,7 @@ import anyio
 import pytest
 import sniffio
 
+from hermes_agent import threads
 from hermes_agent.threads import in_thread
 
 colour: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
@@ -94,11 +95,15 @@ def test_threads_that_hang_keep_nobody_else_waiting(loop: Loop) -> None:
         go_on.set()
 
 
-def test_calls_one_after_the_other_share_a_thread() -> None:
+def test_calls_one_after_the_other_share_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []  # without those that other tests have left at work
+    monkeypatch.setattr(threads, "_idle", kept)
+
     async def main() -> set[int]:
         return {await in_thread(threading.get_ident) for _ in range(50)}
 
     assert len(anyio.run(main)) == 1
+    assert len(kept) == 1
 
 
 def test_calls_side_by_side_have_a_thread_each(loop: Loop) -> None:

@@ -316,11 +316,8 @@ def test_a_slow_server_is_given_up(drip: bytes) -> None:
         while not over.wait(0.02):
             send(drip)
 
-    with serving(answer) as (port, _):
-        begin = time.monotonic()
-        with pytest.raises(TimeoutError, match=r"took longer than 0\.3 seconds"):
-            get(local(port, seconds=0.3), f"http://127.0.0.1:{port}/")
-        assert time.monotonic() - begin < 5
+    with serving(answer) as (port, _), pytest.raises(TimeoutError, match=r"took longer than 0\.3 seconds"):
+        get(local(port, seconds=0.3), f"http://127.0.0.1:{port}/")
 
 
 def test_a_slow_name_server_is_given_up() -> None:

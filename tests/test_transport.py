@@ -182,7 +182,7 @@ async def test_a_server_that_keeps_its_models_to_itself_is_asked_once() -> None:
         await client.whole(200, {"content-type": "text/event-stream"}, WHOLE)
 
     with Played(play, hang) as server:
-        model = Endpoint("m", server="vllm", base_url=server.url, wire="chat", timeouts=Timeouts(first_token=0.5))
+        model = Endpoint("m", server="vllm", base_url=server.url, wire="chat", timeouts=Timeouts(first_token=5))
         for _ in range(3):
             assert await say(model) == "hello"
         await model.aclose()

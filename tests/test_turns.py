@@ -143,12 +143,10 @@ async def test_an_answer_that_time_overtakes_is_no_answer_then_or_when_the_run_i
             await anyio.sleep(60)
         return answer
 
-    agent = Agent(
-        ScriptedModel(["First.", "Last."]), validators=[ponder], limits=Limits(seconds=0.2), on_limit="answer"
-    )
+    agent = Agent(ScriptedModel(["First.", "Last."]), validators=[ponder], limits=Limits(seconds=1), on_limit="answer")
     result = await agent.run("?", run_id="r")
     assert (result.output, result.usage.steps) == ("Last.", 2)
-    again = await Agent(ScriptedModel([]), limits=Limits(seconds=0.2), on_limit="answer").resume(
+    again = await Agent(ScriptedModel([]), limits=Limits(seconds=1), on_limit="answer").resume(
         PausedRun("r", result.records)
     )
     assert (again.output, again.messages, again.usage) == ("Last.", result.messages, result.usage)
@@ -191,7 +189,7 @@ async def test_what_an_agent_inside_used_counts_though_time_was_up_for_it() -> N
     inner = Agent(ScriptedModel([waiting]), tools=[wait], name="inner")
     asking = AssistantMessage(tool_calls=(ToolCall("inner", {"prompt": "?"}),))
     agent = Agent(
-        ScriptedModel([asking, "Done."]), tools=[inner.as_tool()], limits=Limits(seconds=0.2), on_limit="answer"
+        ScriptedModel([asking, "Done."]), tools=[inner.as_tool()], limits=Limits(seconds=1), on_limit="answer"
     )
     result = await agent.run("?")
     assert (result.usage.steps, result.usage.tool_calls) == (3, 1)
