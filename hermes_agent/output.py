@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, cast, overload
 
 from typing_extensions import TypeForm, TypeVar
@@ -86,6 +87,7 @@ class Output(Generic[T_co]):
     source: object = field(default=None, repr=False, compare=False, kw_only=True)
     _read: Callable[[str], T_co] = field(repr=False, compare=False, kw_only=True)
     _plain: Callable[[Any], Any] = field(repr=False, compare=False, kw_only=True)
+    _written: Callable[[Any], Any] = field(repr=False, compare=False, kw_only=True)
 
     def __hash__(self) -> int:
         return hash((self.kind, self.name, self.pattern))
@@ -149,7 +151,17 @@ class Output(Generic[T_co]):
             OutputError: There is no such text, as for a value of another type, or for a pydantic field that
                 is read under one alias and written under another.
         """
-        plain = self._plain(value)
+        return self._text(self._plain(value), value)
+
+    def serialise(self, value: object) -> str:
+        """A validated value as text: what pydantic writes of it, under its aliases, whether or not it can be read back.
+
+        Raises:
+            OutputError: It cannot be written, or not as JSON.
+        """
+        return self._text(self._written(value), value)
+
+    def _text(self, plain: Any, value: object) -> str:
         if self.kind != "json":
             return str(plain)
         try:
@@ -168,7 +180,7 @@ def _same(value: Any) -> Any:
     return value
 
 
-_TEXT: Output[str] = Output("text", "str", _read=_read_text, _plain=_same)
+_TEXT: Output[str] = Output("text", "str", _read=_read_text, _plain=_same, _written=_same)
 
 
 def _refuse(spec: object, why: str, hint: str) -> NoReturn:
@@ -199,7 +211,7 @@ def _regex(pattern: str | re.Pattern[str]) -> Output[str]:
         return value
 
     written = f"(?{flags}){compiled.pattern}" if flags else compiled.pattern
-    return Output("regex", "Regex", pattern=written, _read=read, _plain=plain)
+    return Output("regex", "Regex", pattern=written, _read=read, _plain=plain, _written=plain)
 
 
 def _json_schema(spec: JsonSchema) -> Output[Any]:
@@ -215,7 +227,7 @@ def _json_schema(spec: JsonSchema) -> Output[Any]:
             raise OutputError(lines)
         return value
 
-    return Output("json", spec.name, schema=schema, source=schema, _read=read, _plain=_same)
+    return Output("json", spec.name, schema=schema, source=schema, _read=read, _plain=_same, _written=_same)
 
 
 def _adapter(spec: Any) -> tuple[TypeAdapter[Any], dict[str, Any]]:
@@ -236,9 +248,6 @@ def _adapter(spec: Any) -> tuple[TypeAdapter[Any], dict[str, Any]]:
 
 
 def _typed(spec: Any) -> Output[Any]:
-    from pydantic import ValidationError
-    from pydantic_core import PydanticSerializationError
-
     if inspect.isroutine(spec):
         _refuse(spec, "it is a function", "give the type it returns")
     if isinstance(spec, Mapping):
@@ -246,27 +255,76 @@ def _typed(spec: Any) -> Output[Any]:
     if isinstance(spec, str):
         _refuse(spec, "it is a string", "give the type itself, or Regex(...) for a pattern")
     adapter, schema = _adapter(spec)
+    name = spec.__name__ if inspect.isclass(spec) else repr(spec).replace("typing.", "")
+    made = _Typed(name, adapter, sets='"uniqueItems": true' in json.dumps(schema))
+    return Output(
+        "json", name, schema=schema, source=adapter, _read=made.read, _plain=made.plain, _written=made.written
+    )
 
-    def read(text: str) -> Any:
+
+@dataclass(frozen=True, slots=True)
+class _Typed:
+    """A type that pydantic reads and writes.
+
+    Attributes:
+        name: What it is called in errors.
+        adapter: What reads and writes it.
+        sets: There may be sets in its values.
+    """
+
+    name: str
+    adapter: TypeAdapter[Any]
+    sets: bool
+
+    def read(self, text: str) -> Any:
+        from pydantic import ValidationError
+
         value = strict_json(text)
         try:
-            return adapter.validator.validate_json(text)
+            return self.adapter.validator.validate_json(text)
         except ValidationError as error:
             raise OutputError(pydantic_problems(error, value)) from error
 
-    def plain(value: Any) -> Any:
+    def plain(self, value: Any) -> Any:
+        """As JSON, if it can be read back."""
+        from pydantic import ValidationError
+        from pydantic_core import PydanticSerializationError
+
         try:
-            text = adapter.dump_json(value, by_alias=True, round_trip=True, warnings="error")
-            read_back = adapter.validator.validate_json(text)  # which puts the keys of a TypedDict in order
-            return adapter.dump_python(read_back, mode="json", by_alias=True, round_trip=True)
+            text = self.adapter.dump_json(value, by_alias=True, round_trip=True, warnings="error")
+            read_back = self.adapter.validator.validate_json(text)
         except ValidationError as error:
             lines = pydantic_problems(error, value)
             raise OutputError([problem((), f"{describe(value)} cannot be read back:"), *lines]) from error
         except PydanticSerializationError as error:
-            raise OutputError([problem((), f"{describe(value)} is not of type {name}{_unfit(error)}")]) from error
+            raise OutputError([problem((), f"{describe(value)} is not of type {self.name}{_unfit(error)}")]) from error
+        first, second = self.written(value), self.written(read_back)
+        # Reading puts the keys of a TypedDict in order, but may change a value, where a validator does so each time.
+        return second if first == second else first
 
-    name = spec.__name__ if inspect.isclass(spec) else repr(spec).replace("typing.", "")
-    return Output("json", name, schema=schema, source=adapter, _read=read, _plain=plain)
+    def written(self, value: Any) -> Any:
+        """As JSON."""
+        from pydantic_core import PydanticSerializationError
+
+        write = partial(self.adapter.dump_python, value, by_alias=True, round_trip=True, warnings=False)
+        try:
+            found = write(mode="json")
+            return _in_order(write(), found) if self.sets else found
+        except PydanticSerializationError as error:
+            raise OutputError([problem((), f"{describe(value)} cannot be written as JSON: {error}")]) from error
+
+
+def _in_order(value: Any, plain: Any) -> Any:
+    """A value as JSON, with its sets sorted: their own order is another in each process."""
+    kind: Any = value.__class__
+    written: Any = plain.__class__
+    if written is list and issubclass(kind, set | frozenset):
+        return sorted(plain, key=dump_json)
+    if written is list and issubclass(kind, list | tuple) and len(plain) == len(value):
+        return [_in_order(a, b) for a, b in zip(value, plain, strict=True)]
+    if written is dict and issubclass(kind, dict) and len(plain) == len(value):
+        return {name: _in_order(a, b) for a, (name, b) in zip(value.values(), plain.items(), strict=True)}
+    return plain
 
 
 def _unfit(error: Exception) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from hermes_agent.errors import ConfigurationError, JobError, ModelError, ModelUnavailableError
 from hermes_agent.extract import Extractor, engine
@@ -22,8 +22,9 @@ from hermes_agent.extract.pace import Pace
 from hermes_agent.formats import dialect
 from hermes_agent.formats.dialects import Dialect
 from hermes_agent.formats.grammar import TurnGrammar
-from hermes_agent.messages import UserMessage
+from hermes_agent.messages import AssistantMessage, UserMessage
 from hermes_agent.models.base import Chunk, Guarantee, Request
+from hermes_agent.testing import ScriptedModel
 
 
 class Word(BaseModel):
@@ -86,6 +87,33 @@ def test_each_row_is_in_the_output_once_and_in_order(tmp_path: Path) -> None:
     assert summary.causes == {"InvalidOutputError": 1}
     assert summary.usage.input_tokens == 7 * 42
     assert sorted(set(model.asked)) == sorted(TEXTS)
+
+
+def test_a_job_writes_the_values_that_extract_returns(tmp_path: Path) -> None:
+    """A validator that changes what it reads has done so once."""
+
+    class Invoice(BaseModel):
+        number: str
+        total: float
+
+        @field_validator("number")
+        @classmethod
+        def _with_its_kind(cls, value: str) -> str:
+            return f"INV-{value}"
+
+        @field_validator("total")
+        @classmethod
+        def _in_whole(cls, value: float) -> float:
+            return value / 100
+
+    model = ScriptedModel(['{"number": "7", "total": 1250}'] * 2)
+    extractor = Extractor(Invoice, model, examples=[("Invoice 8 of 900 cents", {"number": "8", "total": 900})])
+    value = extractor.extract("Invoice 7 of 1250 cents").output
+    assert (value.number, value.total) == ("INV-7", 12.5)
+    extractor.map(["Invoice 7 of 1250 cents"], out=tmp_path / "out.jsonl")
+    assert lines(tmp_path / "out.jsonl") == [{"id": 0, "output": {"number": "INV-7", "total": 12.5}}]
+    shown = [m.text for m in model.requests[0].messages if isinstance(m, AssistantMessage)]
+    assert shown[0] == '{"number": "8", "total": 900}', "an example is shown as it was given"
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.sqlite", "out.parquet"])

@@ -12,7 +12,7 @@ import pytest
 import typing_extensions
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import AwareDatetime, BaseModel, Field, NaiveDatetime
+from pydantic import AwareDatetime, BaseModel, Field, NaiveDatetime, field_serializer, field_validator
 
 from hermes_agent.errors import OutputTypeError
 from hermes_agent.json_schema import compile_schema
@@ -255,6 +255,46 @@ class Crossed(BaseModel):
 def test_what_cannot_be_read_back_is_not_dumped() -> None:
     with pytest.raises(OutputError, match=r"cannot be read back:\n- read: is required, and missing"):
         Output.of(Crossed).dump(Crossed.model_validate({"read": 1}))
+
+
+class Cents(BaseModel):
+    total: float
+
+    @field_validator("total")
+    @classmethod
+    def _in_whole(cls, value: float) -> float:
+        return value / 100
+
+
+class Printed(BaseModel):
+    due: datetime.date
+
+    @field_serializer("due")
+    def _as_printed(self, value: datetime.date) -> str:
+        return value.strftime("%d/%m/%Y")
+
+
+@pytest.mark.parametrize(
+    ("spec", "answer", "written"),
+    [
+        (Cents, '{"total": 1250}', '{"total": 12.5}'),
+        (Printed, '{"due": "2026-03-15"}', '{"due": "15/03/2026"}'),
+        (Crossed, '{"read": 1}', '{"written": 1}'),
+    ],
+    ids=label,
+)
+def test_a_value_is_written_as_pydantic_writes_it_whatever_reading_does(spec: Any, answer: str, written: str) -> None:
+    output = Output.of(spec)
+    assert output.serialise(output.validate(answer)) == written
+    assert Output.of(Cents).dump(Cents.model_construct(total=12.5)) == '{"total": 12.5}'
+
+
+def test_sets_are_written_in_an_order_of_their_own() -> None:
+    """Their own order is another in each process."""
+    value = {"b": ({"yellow", "green", "blue", "red"}, 1), "a": (set[str](), 2)}
+    output = Output.of(dict[str, tuple[set[str], int]])
+    for write in (output.dump, output.serialise):
+        assert write(value) == '{"b": [["blue", "green", "red", "yellow"], 1], "a": [[], 2]}'
 
 
 def test_keys_are_dumped_in_the_order_of_the_schema() -> None:

@@ -226,13 +226,13 @@ def _one(job: _Job, extractor: Extractor[Any]) -> str:
     from hermes_agent.extract.inputs import is_text_file, read_rows
 
     if job.source == "-":
-        return extractor.output.dump(extractor.extract(read_text("-")).output)
+        return extractor.output.serialise(extractor.extract(read_text("-")).output)
     if not is_text_file(job.source):
         raise ConfigurationError(f"{job.source!r} is not one text file", hint="say with -o where the rows go")
     (row,) = read_rows(job.source)
     if row.problem:
         raise ConfigurationError(f"cannot use {job.source!r}: {row.problem}", hint="give a file with UTF-8 text")
-    return extractor.output.dump(extractor.extract(row.text).output)
+    return extractor.output.serialise(extractor.extract(row.text).output)
 
 
 def _run(job: _Job, extractor: Extractor[Any], out: str) -> JobSummary:

@@ -227,9 +227,9 @@ def _plain_or_none(messages: Sequence[Message]) -> Any:
 
 
 def _as_text(spec: Output[Any], answer: Any) -> str:
-    return spec.dump(answer)
+    return spec.serialise(answer)
 
 
 def _as_value(spec: Output[Any], answer: Any) -> Any:
-    text = spec.dump(answer)
+    text = spec.serialise(answer)
     return json.loads(text) if spec.kind == "json" else text

@@ -241,7 +241,9 @@ async def _edited(
     agent = make(model, output=output, name="repair", **{**usual, **settings})
     result = await agent.run(prompt)
     text = result.turns[-1].text
-    if settings.get("validators") and (made := output.dump(result.output)) != output.dump(output.validate(text)):
+    if settings.get("validators") and (made := output.serialise(result.output)) != output.serialise(
+        output.validate(text)
+    ):
         text = made  # by a validator
     changes = tuple(_differences(before, json.loads(text), ()))
     return Repaired(result.output, text, changes, (), result.usage, len(result.turns), result.guarantee)

@@ -256,9 +256,10 @@ def settle(extractor: Extractor[Any], row: Row, found: Extraction[Any]) -> Settl
         line = _error_line(row.id, kind, error.message, error.raw, error.attempts)
         return Settled(row.position, row.digest, line, True, *used)
     try:
-        written = extractor.output.dump(found.output)
-    except OutputError as failed:  # such as a field that is read under one alias and written under another
-        return Settled(row.position, row.digest, _error_line(row.id, "OutputError", str(failed), "", ()), True, *used)
+        written = extractor.output.serialise(found.output)
+    except OutputError as failed:  # such as a float that is no number, which pydantic reads out of a string
+        line = _error_line(row.id, "OutputError", str(failed), repr(found.output), ())
+        return Settled(row.position, row.digest, line, True, *used)
     evidence = f', "evidence": {json.dumps(found.evidence)}' if found.evidence else ""
     line = f'{{"id": {_dumps(row.id)}, "output": {written}{evidence}}}'
     return Settled(row.position, row.digest, _writable(line), False, *used)

@@ -81,7 +81,7 @@ def with_evidence(extraction: Extraction[T], output: Output[T], text: str) -> Ex
         text: What it was taken out of.
     """
     try:
-        value = json.loads(output.dump(extraction.output))
+        value = json.loads(output.serialise(extraction.output))
     except OutputError:  # a validator of the user made something else of it
         return extraction
     return replace(extraction, evidence=evidence_of(value, text))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from hermes_agent.errors import ConfigurationError, InvalidOutputError
 from hermes_agent.formats.schema import in_schema_order
+from hermes_agent.json_schema import compile_schema
 from hermes_agent.json_text import dump_json
 from hermes_agent.messages import Example
 from hermes_agent.output import JsonSchema, Output, OutputError, Regex
@@ -65,7 +67,11 @@ def _written(output: Output[Any], value: Any) -> str:
             text = ""
         if not text:
             raise
-        return output.dump(output.validate(text))
+        read = output.validate(text)
+        if output.schema is not None and not compile_schema(output.schema)(json.loads(text)):
+            # As it was given: reading it may have changed it, and would do so a second time.
+            return dump_json(in_schema_order(json.loads(text), output.schema))
+        return output.dump(read)
 
 
 def check_on_error(on_error: object) -> None:
