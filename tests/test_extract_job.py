@@ -367,6 +367,17 @@ def test_a_job_that_is_cancelled_keeps_what_is_settled(tmp_path: Path, backend: 
     assert sorted(model.asked) == sorted(TEXTS[11:])
 
 
+@pytest.mark.parametrize("name", ["in.jsonl", "./in.jsonl", "link.jsonl"])
+def test_the_input_is_never_the_output(tmp_path: Path, name: str) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "one"}\n')
+    (tmp_path / "link.jsonl").symlink_to(source)
+    for how in ({"resume": False}, {"on_change": "restart"}, {}):
+        with pytest.raises(ConfigurationError, match=r"in\.jsonl', which would be overwritten"):
+            Extractor(Word, Reader()).map(source, out=tmp_path / name, **how)
+    assert source.read_text() == '{"text": "one"}\n'
+
+
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet", "out.sqlite"])
 def test_an_output_among_the_texts_is_none_of_them(tmp_path: Path, name: str) -> None:
     seen: set[str] = set()

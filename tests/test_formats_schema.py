@@ -178,6 +178,85 @@ def test_declared_names_may_match_a_pattern() -> None:
     assert not allows(schema, '{"ab": "x"}')
 
 
+TEXT = {"type": "string"}
+WHOLE = {"type": "integer"}
+CLOSED_AB = {"properties": {"ab": TEXT}, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("schema", "allowed", "forbidden", "left"),
+    [
+        ({**CLOSED_AB, "propertyNames": {"pattern": "^a"}}, ['{"ab": "x"}', "{}"], ['{"ac": "x"}', '{"ab": 1}'], []),
+        ({**CLOSED_AB, "propertyNames": {"maxLength": 1}}, ["{}"], ['{"ab": "x"}'], []),
+        ({**CLOSED_AB, "required": ["ab"], "propertyNames": {"pattern": "^[a-z]+$"}}, ['{"ab": "x"}'], ["{}"], []),
+        ({"allOf": [CLOSED_AB, {"patternProperties": {"^a": {}}}], "required": ["ab"]}, ['{"ab": "x"}'], ["{}"], []),
+        (
+            {**CLOSED_AB, "allOf": [{"patternProperties": {"^a": {"maxLength": 5}}}]},
+            ['{"ab": "x"}'],
+            ['{"ac": ""}'],
+            [],
+        ),
+        (
+            {"properties": {"ab": TEXT}, "additionalProperties": WHOLE, "propertyNames": {"pattern": "^a"}},
+            ['{"ab": "x"}', '{"ab": "x", "ac": 1}'],
+            ['{"ab": 1}', '{"b": 1}'],
+            ["names matching '^a'"],  # others than "ab" may be anything
+        ),
+    ],
+)
+def test_a_declared_name_that_a_pattern_matches_is_as_it_was_declared(
+    schema: dict[str, Any], allowed: list[str], forbidden: list[str], left: list[str]
+) -> None:
+    schema = {"type": "object", **schema}
+    assert [text for text in allowed if not allows(schema, text)] == []
+    assert [text for text in forbidden if allows(schema, text)] == []
+    assert [warning[: len(left[0])] for warning in prepare(schema).warnings] == left if left else True
+
+
+A, B = {"properties": {"a": TEXT}}, {"properties": {"b": TEXT}}
+NEED_A, NEED_B = {**A, "required": ["a"]}, {**B, "required": ["b"]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "allowed", "forbidden"),
+    [
+        ({"anyOf": [NEED_A, NEED_B]}, ['{"a": "1"}', '{"a": "1", "b": "2"}'], ['{"a": "1", "c": 1}', "{}"]),
+        ({"anyOf": [A, B], "properties": {"n": WHOLE}}, ['{"n": 1, "a": "x", "b": "y"}', "{}"], ['{"c": 1}']),
+        ({"oneOf": [NEED_A, NEED_B]}, ['{"a": "1"}', '{"b": "2"}'], ['{"a": "1", "c": 1}']),
+        ({"additionalProperties": True}, ['{"z": 1}'], []),
+        ({"additionalProperties": WHOLE}, ['{"z": 1}'], ['{"z": "x"}']),
+        ({"allOf": [{"additionalProperties": WHOLE}]}, ['{"z": 1}'], ['{"z": "x"}']),
+    ],
+)
+def test_what_any_branch_evaluates_is_evaluated(
+    schema: dict[str, Any], allowed: list[str], forbidden: list[str]
+) -> None:
+    schema = {"type": "object", "unevaluatedProperties": False, **schema}
+    assert prepare(schema).warnings == ()
+    assert [text for text in allowed if not allows(schema, text)] == []
+    assert [text for text in forbidden if allows(schema, text)] == []
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"unevaluatedProperties": False, "allOf": [{"additionalProperties": True}]},
+        {"unevaluatedProperties": False, "$ref": "#/$defs/open", "$defs": {"open": {"additionalProperties": {}}}},
+        {"unevaluatedProperties": False, "if": {"properties": {"z": True}}},
+        {"unevaluatedProperties": False, "anyOf": [{"properties": {"z": True}, "required": ["z"]}, True]},
+        {"unevaluatedProperties": False, "anyOf": [{"properties": {f"z{i}": True}} for i in range(9)]},
+    ],
+)
+def test_what_cannot_be_told_of_unevaluated_properties_is_left_to_the_validation(schema: dict[str, Any]) -> None:
+    assert allows({"type": "object", **schema}, '{"z": 1}')
+    assert any("unevaluatedProperties" in warning for warning in prepare({"type": "object", **schema}).warnings)
+
+
+def test_unevaluated_items_are_left_to_the_validation() -> None:
+    schema = {"type": "array", "prefixItems": [WHOLE], "unevaluatedItems": False}
+    assert prepare(schema).warnings == ("unevaluatedItems is checked only afterwards",)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 9), st.integers(-(10**20), 10**20), st.sampled_from(({}, {"type": "number"}, {"minimum": -3})))
 def test_digits_behind_the_point_can_be_bounded(digits: int, value: int, schema: dict[str, Any]) -> None:

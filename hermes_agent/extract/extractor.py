@@ -17,7 +17,15 @@ from hermes_agent.agent import Agent
 from hermes_agent.blocking import waited_for
 from hermes_agent.context import Retry, RunContext
 from hermes_agent.errors import ConfigurationError, HermesError, ModelError, RunError
-from hermes_agent.extract.given import OnError, check_on_error, check_text, example_of, nothing_there, output_of
+from hermes_agent.extract.given import (
+    OnError,
+    check_apart,
+    check_on_error,
+    check_text,
+    example_of,
+    nothing_there,
+    output_of,
+)
 from hermes_agent.extract.one import Settings
 from hermes_agent.extract.result import Extraction
 from hermes_agent.json_text import dump_json
@@ -336,6 +344,8 @@ class Extractor(Generic[T]):
         from hermes_agent.extract.job import Job
         from hermes_agent.extract.progress import progress_of
 
+        if isinstance(rows, str | Path):
+            check_apart(Path(rows), Path(out))
         read = read_rows(rows, text=text, id=id)
         return Job(
             self,

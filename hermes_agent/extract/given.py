@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from hermes_agent.errors import ConfigurationError, InvalidOutputError
@@ -14,7 +15,7 @@ from hermes_agent.json_text import dump_json
 from hermes_agent.messages import Example
 from hermes_agent.output import JsonSchema, Output, OutputError, Regex
 
-__all__ = ["OnError", "check_on_error", "check_text", "example_of", "nothing_there", "output_of"]
+__all__ = ["OnError", "check_apart", "check_on_error", "check_text", "example_of", "nothing_there", "output_of"]
 
 OnError = Literal["raise", "return"]
 
@@ -92,6 +93,22 @@ def check_text(text: object) -> None:
     """
     if not isinstance(text, str):
         raise ConfigurationError(f"the text is {text!r:.80}, which is not a str", hint="give what is to be read")
+
+
+def check_apart(rows: Path, out: Path) -> None:
+    """See that the output is not the input.
+
+    Raises:
+        ConfigurationError: It is, perhaps by another name.
+    """
+    try:
+        same = rows.samefile(out)
+    except OSError:  # one of them is not there
+        return
+    if same and not rows.is_dir():
+        raise ConfigurationError(
+            f"out={str(out)!r} is the input {str(rows)!r}, which would be overwritten", hint="give out= another name"
+        )
 
 
 def nothing_there(text: str) -> InvalidOutputError:

@@ -31,6 +31,7 @@ from hermes_agent.formats.shapes.nodes import (
     string,
     union,
 )
+from hermes_agent.formats.shapes.unevaluated import close, unclosable
 
 __all__ = ["read"]
 
@@ -94,6 +95,7 @@ class _Reader:
         self.names: dict[int, str] = {}
         self.lossy: set[str] = set()
         self.depth = 0
+        self.hidden = False
         self.later: list[tuple[str, Schema, Any]] = []
 
     def root(self) -> Shape:
@@ -152,10 +154,10 @@ class _Reader:
         for keyword, value in schema.items():
             if keyword in self.keywords or keyword == "dependencies":
                 shape = self.with_keyword(shape, keyword, schema, resolver)
-                if keyword in _LEFT and value not in (False, None):
+                if keyword in _LEFT and not (keyword == "uniqueItems" and not value):
                     self.algebra.warn(_LEFT[keyword], *_TOGETHER.get(keyword, (keyword,)))
         if "unevaluatedProperties" in schema:
-            shape = self.close(shape, self.read(schema["unevaluatedProperties"], resolver))
+            shape = self.close(shape, schema, resolver)
         self.algebra.place = place
         return shape
 
@@ -193,7 +195,13 @@ class _Reader:
         return shape
 
     def any_of(self, value: list[Schema], _: Any, resolver: Any) -> Shape:
-        return union(self.read(part, resolver) for part in value)
+        return self.either([self.read(part, resolver) for part in value])
+
+    def either(self, options: list[Shape]) -> Shape:
+        """What any of the branches allows."""
+        # One that allows anything hides what the others evaluate.
+        self.hidden |= any(isinstance(self.algebra.resolve(option), Anything) for option in options)
+        return union(options)
 
     def one_of(self, value: list[Schema], __: Any, resolver: Any) -> Shape:
         """Exact where the branches are disjoint, or can be made so by taking the others out of each."""
@@ -203,6 +211,7 @@ class _Reader:
             before = self.algebra.losses
             options.append(self.read(part, resolver))
             exact.append(self.algebra.losses == before)
+        self.either(options)
         behind = [self.algebra.resolve(option) for option in options]
         if any(isinstance(at, Ref) for at in behind):
             self.algebra.warn("a recursive oneOf is taken as anyOf, and checked afterwards", "oneOf")
@@ -264,15 +273,18 @@ class _Reader:
             shape = self.algebra.meet(shape, union((without, _settled(then))))
         return shape
 
-    def close(self, shape: Shape, rest: Shape) -> Shape:
-        """``unevaluatedProperties``: what no branch declares is as ``rest`` says."""
-        shape = self.algebra.resolve(shape)
-        if isinstance(shape, Union):
-            return union(self.close(option, rest) for option in shape.options)
-        if isinstance(shape, Anything):
-            return union((*_not_objects(), Object(rest=rest)))
-        if isinstance(shape, Object) and isinstance(shape.rest, Anything):
-            return object_(replace(shape, rest=rest))
+    def close(self, shape: Shape, schema: Mapping[str, Any], resolver: Any) -> Shape:
+        """``unevaluatedProperties``, where its meaning can be told."""
+        if "additionalProperties" in schema:  # which has evaluated them all
+            return shape
+        why = "where a branch allows anything" if self.hidden else unclosable(self.schema, schema)
+        if not why:
+            try:
+                with self.algebra.slice():
+                    return close(shape, self.read(schema["unevaluatedProperties"], resolver), self.algebra)
+            except TooComplexError:
+                why = "with so many branches"
+        self.algebra.warn(f"unevaluatedProperties {why} is checked only afterwards", "unevaluatedProperties")
         return shape
 
     # Keywords of one type
@@ -356,7 +368,7 @@ class _Reader:
                     properties.setdefault(option.value, at(option.value))
             return object_(replace(shape, properties=tuple(properties.items()), patterns=(), rest=Nothing()))
         pattern = _as_pattern(names) if isinstance(names, String) else None
-        if pattern == "":
+        if pattern == "" or (isinstance(shape.rest, Nothing) and not shape.patterns):  # all names are declared
             return object_(replace(shape, properties=tuple(properties.items())))
         if pattern is None or shape.patterns:
             self.algebra.warn("these propertyNames are checked only afterwards", "propertyNames")

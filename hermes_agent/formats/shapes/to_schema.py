@@ -14,8 +14,9 @@ from typing import Any
 from hermes_agent.ecma import compile_pattern
 from hermes_agent.errors import ConfigurationError
 from hermes_agent.formats.engine import refusal
-from hermes_agent.formats.shapes.algebra import Algebra
+from hermes_agent.formats.shapes.algebra import Algebra, TooComplexError
 from hermes_agent.formats.shapes.nodes import (
+    ANYTHING,
     EVERY_TYPE,
     Anything,
     Array,
@@ -275,6 +276,8 @@ class _Writer:
         """The schemas of names by pattern; ``None`` if the engine cannot read a pattern."""
         patterns: dict[str, Any] = {}
         for pattern, at in shape.patterns:
+            if isinstance(at, Nothing) and isinstance(shape.rest, Nothing):
+                continue  # no name but those declared, with it or without it
             spelled, why = _for_engine(pattern)
             if why:
                 self.algebra.warn(
@@ -282,11 +285,26 @@ class _Writer:
                     *("patternProperties", "propertyNames"),
                 )
                 return None
-            # The engine meets a declared property with the patterns of its name once more, which is the same, but
-            # fails on recursive shapes.
-            declared = any(matches(pattern, name) for name, _ in shape.properties)
+            # The engine meets a declared property with the patterns of its name once more. That must change nothing.
+            declared = [own for name, own in shape.properties if matches(pattern, name)]
+            if not all(self.within(own, at) for own in declared):
+                self.algebra.warn(
+                    f"names matching {pattern!r} that are not declared are checked only afterwards",
+                    *("patternProperties", "propertyNames", "additionalProperties"),
+                )
+                at = ANYTHING
             patterns[spelled] = True if declared and isinstance(at, Anything) else self.write(at)
         return patterns
+
+    def within(self, part: Shape, whole: Shape) -> bool:
+        """Whether a shape is seen to allow nothing that another does not."""
+        if isinstance(part, Nothing) or isinstance(whole, Anything) or part == whole:
+            return True
+        try:
+            with self.algebra.slice():
+                return self.algebra.meet(part, whole) == part
+        except TooComplexError:
+            return False
 
     def counted(self, shape: Object) -> Iterable[Object]:
         """Object shapes that together say the same, and count properties only where all declared are required."""
