@@ -50,11 +50,15 @@ def test_a_table_with_what_does_not_pair(gold: Path, out: Path) -> None:
 
 
 def test_fields_and_worst_rows(gold: Path, out: Path) -> None:
-    ran = hermes("score", gold, out, "--by-field", "--worst", "3")
+    ran = hermes("score", gold, out)
     lines = [line.split() for line in ran.out.splitlines()]
     assert [line[0] for line in lines[2:4]] == ["t", "n"]
     assert "a  F1 66.7 %" in ran.out
     assert ["missed", "t:", "'q'"] in lines
+    few = hermes("score", gold, out, "--no-by-field", "--worst", "0")
+    assert "exact rows" in few.out
+    assert not [line for line in few.out.splitlines() if line.startswith("t ")]
+    assert "missed" not in few.out.partition("unknown")[2]
     assert "\x1b" not in ran.out
 
 

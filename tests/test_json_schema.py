@@ -115,6 +115,13 @@ def test_endless_recursion_is_a_problem_not_a_crash() -> None:
     deep: Any = 1
     for _ in range(5_000):
         deep = [deep]
+    circle = compile_schema({"type": "integer", "if": {"not": {"type": "array"}}, "then": {"$ref": "#"}})
+
+    def within(calls: int) -> list[str]:
+        return circle(7) if calls == 0 else within(calls - 1)
+
+    for calls in range(40):  # whatever is on top of the stack where it ends
+        assert within(calls) == ["- nested too deeply to be checked"]
     assert compile_schema({"items": {"$ref": "#"}})(deep) == ["- nested too deeply to be checked"]
 
 

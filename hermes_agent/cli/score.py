@@ -27,7 +27,7 @@ same as what is not there. Behind each F1 stands its 95 % interval.
 \b
 Examples:
   hermes-sdk score gold.jsonl out.jsonl
-  hermes-sdk score gold.jsonl out.jsonl --by-field --worst 5
+  hermes-sdk score gold.jsonl out.jsonl --no-by-field --worst 20
   hermes-sdk score gold.jsonl out.jsonl --json | jq .overall.f1.value
 """
 
@@ -37,8 +37,8 @@ _CHARS = 100
 def score(
     gold: Annotated[str, typer.Argument(help="JSON lines with the right answers.")],
     out: Annotated[str, typer.Argument(help="JSON lines that a job wrote.")],
-    by_field: Annotated[bool, typer.Option("--by-field", help="A line for each field too.")] = False,
-    worst: Annotated[int, typer.Option("--worst", min=0, metavar="N", help="Show the N rows that are most wrong.")] = 0,
+    by_field: Annotated[bool, typer.Option("--by-field/--no-by-field", help="A line for each field too.")] = True,
+    worst: Annotated[int, typer.Option("--worst", min=0, metavar="N", help="Show the N rows that are most wrong.")] = 5,
     gold_field: Annotated[
         str | None,
         typer.Option(
