@@ -58,6 +58,8 @@ class Batch:
         self._reading: tuple[_Turn, Generator[None, None, torch.Tensor]] | None = None
         self._writing: list[_Turn] = []
         self._thread: threading.Thread | None = None
+        self._latest: threading.Thread | None = None
+        """The one started last, which may be on its way out of torch when it is no longer `_thread`."""
 
     async def write(self, writer: Writer) -> AsyncGenerator[Written, None]:
         """Write one turn, perhaps among others. Closed or cancelled, it leaves before the next pass.
@@ -92,7 +94,7 @@ class Batch:
                     thread.start()  # it waits for the lock before it looks whether there is something to do
                 except RuntimeError as error:
                     raise ModelError(f"the model got no thread: {error}", hint="raise the limit of threads") from error
-                self._thread = thread
+                self._thread = self._latest = thread
             self._waiting.append(turn)
 
     @torch.inference_mode()  # for all of it: what was made in this mode cannot be changed outside of it
@@ -212,7 +214,7 @@ class Batch:
     def stop(self) -> None:
         """End the thread, since the interpreter ends: inside of torch it would take the process down with it."""
         self._over = True
-        thread = self._thread
+        thread = self._latest
         if thread is not None:
             thread.join(_EXIT_SECONDS)
 
