@@ -210,7 +210,7 @@ def test_a_declared_name_that_a_pattern_matches_is_as_it_was_declared(
     schema = {"type": "object", **schema}
     assert [text for text in allowed if not allows(schema, text)] == []
     assert [text for text in forbidden if allows(schema, text)] == []
-    assert [warning[: len(left[0])] for warning in prepare(schema).warnings] == left if left else True
+    assert [warning.partition(" that are")[0] for warning in prepare(schema).warnings] == left
 
 
 A, B = {"properties": {"a": TEXT}}, {"properties": {"b": TEXT}}

@@ -68,10 +68,10 @@ def _written(output: Output[Any], value: Any) -> str:
             text = ""
         if not text:
             raise
-        read = output.validate(text)
-        if output.schema is not None and not compile_schema(output.schema)(json.loads(text)):
+        read, plain = output.validate(text), json.loads(text)
+        if output.schema is not None and not compile_schema(output.schema)(plain):
             # As it was given: reading it may have changed it, and would do so a second time.
-            return dump_json(in_schema_order(json.loads(text), output.schema))
+            return dump_json(in_schema_order(plain, output.schema))
         return output.dump(read)
 
 
